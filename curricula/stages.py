@@ -1,0 +1,88 @@
+"""The five decisions of a step as protocols, and the record that holds one policy for each.
+
+A policy is a frozen dataclass of hyper-parameters; its state is a NamedTuple of arrays that the `Curriculum` owns.
+Deciding is pure. ``update`` may reuse the arrays of the state it is given, so learning costs O(batch), not O(pool).
+Randomness comes in as a generator that is seeded by (seed, step, attempt, round, stage); no policy keeps one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from curricula.types import Bools, Estimate, Feedback, Floats, Ints, Outcome, PromptPool, Selection, Verdict
+
+
+class NoState(NamedTuple):
+    """State of a policy that learns nothing."""
+
+
+class Stateless:
+    """Base of policies that learn nothing."""
+
+    def init(self, pool: PromptPool) -> NoState:
+        return NoState()
+
+    def update(self, state: Any, pool: PromptPool, feedback: Feedback) -> Any:
+        return state
+
+
+@dataclass(frozen=True, eq=False)
+class Quota:
+    """How many prompts of each distribution a plan takes (see `curricula.draws.draw_quota`)."""
+
+    drawn_K: Ints  # (K,) this time: floor or ceil of the expectation, at most available_K
+    expected_K: Floats  # (K,) expectation over the draw
+    blocked_N: Bools  # (N,) prompts that may not be chosen (already in flight in this step)
+
+
+class Policy(Protocol):
+    def init(self, pool: PromptPool) -> Any: ...
+    def update(self, state: Any, pool: PromptPool, feedback: Feedback) -> Any: ...
+
+
+class Belief(Policy, Protocol):
+    """What is the pass rate of these prompts, and how sure are we?"""
+
+    def estimate(self, state: Any, pool: PromptPool, prompt_B: Ints) -> Estimate: ...
+
+
+class Distribution(Policy, Protocol):
+    """How much of the step does each distribution get? (K,) positive, sums to 1."""
+
+    def probabilities(self, state: Any, pool: PromptPool) -> Floats: ...
+
+
+class Selector(Policy, Protocol):
+    """Which prompts inside the distributions, with which exact inclusion propensity?"""
+
+    def select(self, state: Any, pool: PromptPool, quota: Quota, rng: np.random.Generator) -> Selection: ...
+
+
+class Budget(Policy, Protocol):
+    """How many rollouts for whom? (B,) each 0 or >= 2; the sum is at most ``n_rollouts``."""
+
+    def allocate(self, state: Any, pool: PromptPool, selection: Selection, estimate: Estimate, n_rollouts: int) -> Ints: ...
+
+    def extend(self, state: Any, pool: PromptPool, outcome: Outcome, estimate: Estimate) -> Ints | None:
+        """(B,) rollouts of one more allocation round, or None when the attempt is complete."""
+        ...
+
+
+class Filter(Policy, Protocol):
+    """Which groups enter the update, and are the others replaced?"""
+
+    def judge(self, state: Any, pool: PromptPool, outcome: Outcome) -> Verdict: ...
+
+
+@dataclass(frozen=True)
+class Stages:
+    """One policy per decision; a field per stage, so a wrong order cannot be written."""
+
+    belief: Belief
+    distribution: Distribution
+    selector: Selector
+    budget: Budget
+    filter: Filter

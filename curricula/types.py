@@ -1,0 +1,368 @@
+"""The records that travel between the stages, and the vocabulary of the whole project.
+
+Axis suffixes on arrays: ``_N`` prompts in the pool, ``_K`` distributions, ``_B`` groups of one plan, ``_R`` rollouts
+(flat, ragged over B), ``_T`` tokens. Records are frozen; their arrays are made read-only when a record is born.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Codes = NDArray[np.uint8]
+
+
+class CurriculaError(ValueError):
+    """Bad input: the message says where, what was expected, what came, and what to do."""
+
+
+class Status(IntEnum):
+    """What became of one rollout. Only ``OK`` carries a reward; the others are never counted as reward 0."""
+
+    OK = 0
+    TIMEOUT = 1  # the verifier passed its deadline and was killed
+    ERROR = 2  # the verifier raised
+    INVALID = 3  # the verifier returned None, NaN or an infinite number
+    TRUNCATED = 4  # stopped by the token limit, under a recipe that does not score such completions
+    LOST = 5  # the engine died and the retries were used up
+
+
+class Reason(IntEnum):
+    """Why a filter kept or rejected a group; counted as a metric."""
+
+    KEPT = 0
+    ALL_EQUAL = 1  # every scored rollout has the same reward: no group-relative signal
+    TOO_HARD = 2  # pass rate below the band
+    TOO_EASY = 3  # pass rate above the band
+    TOO_FEW = 4  # fewer than two scored rollouts
+    SURPLUS = 5  # good, but the step already had its groups
+
+
+class Refill(IntEnum):
+    """What happens to the places of rejected groups."""
+
+    NONE = 0  # the step trains on what is left
+    RESAMPLE = 1  # another attempt plans replacements
+
+
+def frozen_array(value: ArrayLike, dtype: Any, name: str, length: int | None = None) -> NDArray[Any]:
+    """A read-only 1-d array of the dtype (a view where possible); CurriculaError when it has another shape."""
+    array = np.asarray(value, dtype=dtype)
+    if array.ndim != 1 or (length is not None and len(array) != length):
+        want = "one axis" if length is None else f"shape ({length},)"
+        raise CurriculaError(f"{name}: expected {want}, got shape {array.shape}")
+    if array.flags.writeable:
+        array = array.view()
+        array.flags.writeable = False
+    return array
+
+
+@dataclass(frozen=True, eq=False)
+class PromptPool:
+    """The prompts a curriculum chooses from: ids and numbers, never text.
+
+    Row i of the pool is row i of the host's data set. What depends on an order (draws, shuffles) follows
+    ``canonical_N`` instead, which is sorted by name and id, so shuffling the rows permutes a plan and changes nothing else.
+    """
+
+    ids: NDArray[np.str_]  # (N,) unique, stable across runs
+    distribution_N: Ints  # (N,) index into distribution_names
+    distribution_names: tuple[str, ...]  # (K,) unique
+    prior_pass_rate_N: Floats = field(default=None)  # type: ignore[assignment]  # (N,) in [0, 1]; NaN = unknown
+    features_NF: NDArray[np.float32] | None = None  # (N, F) static features, optional
+
+    def __post_init__(self) -> None:
+        ids = np.asarray(self.ids, dtype=np.str_)
+        n = len(ids)
+        if n == 0:
+            raise CurriculaError("prompt pool: it has no prompts; check the task's data")
+        prior = np.full(n, np.nan) if self.prior_pass_rate_N is None else self.prior_pass_rate_N
+        put = object.__setattr__
+        put(self, "ids", frozen_array(ids, np.str_, "ids"))
+        put(self, "distribution_names", tuple(str(name) for name in self.distribution_names))
+        put(self, "distribution_N", frozen_array(self.distribution_N, np.int64, "distribution_N", n))
+        put(self, "prior_pass_rate_N", frozen_array(prior, np.float64, "prior_pass_rate_N", n))
+        self._refuse_duplicates()
+        self._refuse_bad_distributions()
+        self._refuse_bad_numbers()
+
+    @classmethod
+    def from_columns(
+        cls,
+        ids: Iterable[str],
+        distributions: Iterable[str],
+        prior_pass_rate: ArrayLike | None = None,
+        features: ArrayLike | None = None,
+    ) -> PromptPool:
+        """A pool from one id and one distribution name per prompt; names are sorted.
+
+        >>> PromptPool.from_columns(["a", "b", "c"], ["easy", "hard", "easy"]).size_K
+        array([2, 1])
+        """
+        names, index = np.unique(np.asarray(list(distributions), dtype=np.str_), return_inverse=True)
+        return cls(
+            ids=np.asarray(list(ids), dtype=np.str_),
+            distribution_N=index,
+            distribution_names=tuple(names.tolist()),
+            prior_pass_rate_N=prior_pass_rate,  # type: ignore[arg-type]
+            features_NF=None if features is None else np.asarray(features, dtype=np.float32),
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def n_distributions(self) -> int:
+        return len(self.distribution_names)
+
+    @cached_property
+    def size_K(self) -> Ints:
+        """(K,) prompts per distribution."""
+        return np.bincount(self.distribution_N, minlength=self.n_distributions).astype(np.int64)
+
+    @cached_property
+    def canonical_N(self) -> Ints:
+        """(N,) prompt indices, distribution by distribution (see ``start_K``), by id inside each."""
+        return np.lexsort((self.ids, self.distribution_N)).astype(np.int64)
+
+    @cached_property
+    def start_K(self) -> Ints:
+        """(K + 1,) where each distribution begins in ``canonical_N``; the last entry is N."""
+        return np.concatenate(([0], np.cumsum(self.size_K)))
+
+    @cached_property
+    def name_order_K(self) -> Ints:
+        """(K,) distribution indices sorted by name: the order of draws over distributions."""
+        return np.argsort(np.asarray(self.distribution_names)).astype(np.int64)
+
+    def members(self, k: int) -> Ints:
+        """(N_k,) indices of the prompts of distribution k, by id."""
+        return self.canonical_N[self.start_K[k] : self.start_K[k + 1]]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes when a prompt is added, removed, renamed, reordered or moved to another distribution."""
+        digest = hashlib.sha256()
+        digest.update("\x1f".join(self.distribution_names).encode())
+        digest.update(self.distribution_N.tobytes())
+        digest.update("\x1f".join(self.ids.tolist()).encode())
+        return digest.hexdigest()[:32]
+
+    def _refuse_duplicates(self) -> None:
+        unique, count = np.unique(self.ids, return_counts=True)
+        if len(unique) != len(self.ids):
+            repeated = unique[count > 1]
+            raise CurriculaError(
+                f"prompt pool: {len(repeated)} prompt id(s) appear more than once, first: "
+                f"{', '.join(repeated[:5].tolist())}; give every prompt an id of its own"
+            )
+
+    def _refuse_bad_distributions(self) -> None:
+        names = self.distribution_names
+        if len(set(names)) != len(names):
+            raise CurriculaError(f"prompt pool: distribution names repeat: {sorted(names)}")
+        out = (self.distribution_N < 0) | (self.distribution_N >= len(names))
+        if out.any():
+            row = int(np.flatnonzero(out)[0])
+            raise CurriculaError(
+                f"prompt pool: row {row} ({self.ids[row]}) has distribution {self.distribution_N[row]}, "
+                f"expected 0..{len(names) - 1}"
+            )
+        if (self.size_K == 0).any():
+            empty = [names[k] for k in np.flatnonzero(self.size_K == 0)]
+            raise CurriculaError(f"prompt pool: distribution(s) without a prompt: {', '.join(empty)}; drop them")
+
+    def _refuse_bad_numbers(self) -> None:
+        prior = self.prior_pass_rate_N
+        with np.errstate(invalid="ignore"):
+            bad = (prior < 0) | (prior > 1) | np.isinf(prior)
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            raise CurriculaError(
+                f"prompt pool: row {row} ({self.ids[row]}) has prior pass rate {prior[row]}, expected [0, 1] or NaN"
+            )
+        if self.features_NF is not None and self.features_NF.shape[:1] != (len(self),):
+            raise CurriculaError(f"prompt pool: features have shape {self.features_NF.shape}, expected ({len(self)}, F)")
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Which prompts, and how likely each was to be among them."""
+
+    prompt_B: Ints  # (B,) index into the pool, no repeats
+    distribution_B: Ints  # (B,)
+    propensity_B: Floats  # (B,) inclusion probability given the state at the decision, exact, in (0, 1]
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "prompt_B", frozen_array(self.prompt_B, np.int64, "prompt_B"))
+        b = len(self.prompt_B)
+        put(self, "distribution_B", frozen_array(self.distribution_B, np.int64, "distribution_B", b))
+        put(self, "propensity_B", frozen_array(self.propensity_B, np.float64, "propensity_B", b))
+
+    def __len__(self) -> int:
+        return len(self.prompt_B)
+
+
+@dataclass(frozen=True, eq=False)
+class RolloutPlan:
+    """What was decided, and with what probability. ``group_B`` names each group for ever."""
+
+    step: int
+    attempt: int  # refill number inside the step; 0 = the first plan
+    round: int  # allocation round inside the attempt
+    selection: Selection
+    n_rollouts_B: Ints  # (B,) rollouts asked for in this round
+    group_B: Ints  # (B,) unique ids, see group_ids()
+    probability_K: Floats  # (K,) arm probabilities at the decision
+    n_carried: int = 0  # rollouts that earlier steps left unspent and this plan may spend
+    n_unspent: int = 0  # rollouts of its budget that this plan leaves (bounds of the budget policy)
+
+    def __post_init__(self) -> None:
+        put, b = object.__setattr__, len(self.selection)
+        put(self, "n_rollouts_B", frozen_array(self.n_rollouts_B, np.int64, "n_rollouts_B", b))
+        put(self, "group_B", frozen_array(self.group_B, np.int64, "group_B", b))
+        put(self, "probability_K", frozen_array(self.probability_K, np.float64, "probability_K"))
+
+    def __len__(self) -> int:
+        return len(self.selection)
+
+    @property
+    def n_rollouts(self) -> int:
+        return int(self.n_rollouts_B.sum())
+
+
+def group_ids(step: int, attempt: int, n_groups: int) -> Ints:
+    """(n_groups,) group ids: 31 bits of step, 12 of attempt, 20 of place in the plan."""
+    if not (0 <= step < 2**31 and 0 <= attempt < 2**12 and n_groups <= 2**20):
+        raise CurriculaError(f"group ids: step {step}, attempt {attempt} or {n_groups} groups out of range")
+    return (step << 32) + (attempt << 20) + np.arange(n_groups, dtype=np.int64)
+
+
+def step_of_group(group: Ints) -> Ints:
+    """The step in which a group was planned."""
+    return np.asarray(group) >> 32
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What came back for a plan, rollout by rollout, in any order; groups may be partial or empty.
+
+    Rewards are raw. ``reward_range`` maps them to a score in [0, 1] that beliefs, filters and bandit signals read.
+    """
+
+    plan: RolloutPlan
+    group_R: Ints  # (R,) place of the rollout's group in the plan, 0..B-1
+    reward_R: Floats  # (R,) raw reward; NaN where the status is not OK
+    status_R: Codes  # (R,) Status
+    n_tokens_R: Ints  # (R,) completion length in tokens
+    policy_version_R: Ints  # (R,) learner updates that the weights had seen
+    reward_range: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "group_R", frozen_array(self.group_R, np.int64, "group_R"))
+        r = len(self.group_R)
+        put(self, "reward_R", frozen_array(self.reward_R, np.float64, "reward_R", r))
+        put(self, "status_R", frozen_array(self.status_R, np.uint8, "status_R", r))
+        put(self, "n_tokens_R", frozen_array(self.n_tokens_R, np.int64, "n_tokens_R", r))
+        put(self, "policy_version_R", frozen_array(self.policy_version_R, np.int64, "policy_version_R", r))
+        if r and not (0 <= self.group_R.min() and self.group_R.max() < len(self.plan)):
+            raise CurriculaError(f"outcome: group_R must lie in 0..{len(self.plan) - 1} (places in the plan)")
+        self._refuse_bad_rewards()
+
+    @cached_property
+    def ok_R(self) -> Bools:
+        """(R,) which rollouts carry a reward."""
+        ok: Bools = self.status_R == Status.OK
+        return ok
+
+    @cached_property
+    def score_R(self) -> Floats:
+        """(R,) reward mapped to [0, 1]; NaN where the status is not OK."""
+        low, high = self.reward_range
+        return np.where(self.ok_R, np.clip((self.reward_R - low) / (high - low), 0.0, 1.0), np.nan)
+
+    def _refuse_bad_rewards(self) -> None:
+        low, high = self.reward_range
+        if not (np.isfinite(low) and np.isfinite(high) and low < high):
+            raise CurriculaError(f"outcome: reward_range {self.reward_range} must be two finite numbers, low < high")
+        reward = self.reward_R[self.ok_R]
+        slack = 1e-9 * (high - low)
+        bad = ~np.isfinite(reward) | (reward < low - slack) | (reward > high + slack)
+        if bad.any():
+            r = int(np.flatnonzero(self.ok_R)[np.flatnonzero(bad)[0]])
+            raise CurriculaError(
+                f"outcome of step {self.plan.step}: rollout {r} of group {self.plan.group_B[self.group_R[r]]} has reward "
+                f"{self.reward_R[r]} and status ok, expected a finite number in [{low}, {high}]; give rollouts without "
+                "a reward another status, or declare the reward function's reward_range"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """Which groups enter the update, and why the others do not."""
+
+    kept_B: Bools  # (B,)
+    reason_B: Codes  # (B,) Reason
+    carries_gradient_R: Bools  # (R,) rollouts of kept groups that are scored
+    refill: Refill = Refill.NONE
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "kept_B", frozen_array(self.kept_B, np.bool_, "kept_B"))
+        put(self, "reason_B", frozen_array(self.reason_B, np.uint8, "reason_B", len(self.kept_B)))
+        put(self, "carries_gradient_R", frozen_array(self.carries_gradient_R, np.bool_, "carries_gradient_R"))
+
+
+@dataclass(frozen=True, eq=False)
+class Feedback:
+    """A decision, what came of it, and what was done with it: everything that policies learn from."""
+
+    outcome: Outcome
+    verdict: Verdict
+    advantage_R: Floats | None = None  # (R,) whole-group advantages where the host has them; NaN where undefined
+
+    def __post_init__(self) -> None:
+        r = len(self.outcome.group_R)
+        if len(self.verdict.kept_B) != len(self.outcome.plan) or len(self.verdict.carries_gradient_R) != r:
+            raise CurriculaError("feedback: the verdict belongs to another outcome (lengths differ)")
+        if self.advantage_R is not None:
+            object.__setattr__(self, "advantage_R", frozen_array(self.advantage_R, np.float64, "advantage_R", r))
+
+    @property
+    def plan(self) -> RolloutPlan:
+        return self.outcome.plan
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """What a belief holds of the pass rate of B prompts: a Beta posterior each."""
+
+    alpha_B: Floats
+    beta_B: Floats
+
+    @cached_property
+    def mean_B(self) -> Floats:
+        return self.alpha_B / (self.alpha_B + self.beta_B)
+
+
+def known_or_raise(kind: str, name: str, known: Sequence[str]) -> None:
+    """CurriculaError with the nearest name when ``name`` is not one of ``known``."""
+    if name in known:
+        return
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise CurriculaError(f"unknown {kind} {name!r}{hint}; known: {', '.join(sorted(known))}")

@@ -1,0 +1,112 @@
+"""What passes between the dispatcher, the engines, the verifiers and the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curricula.types import CurriculaError, Outcome, RolloutPlan, Status, Verdict
+
+
+class FinishReason(StrEnum):
+    STOP = "stop"  # end-of-sequence token or a stop string
+    LENGTH = "length"  # max_tokens reached
+    CANCELLED = "cancelled"
+
+
+class EngineDied(RuntimeError):
+    """The engine's process is gone or answers no more; its open tickets have to go elsewhere."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How completions are drawn. The learner divides its logits by the same temperature."""
+
+    temperature: float = 1.0  # 0 = greedy
+    top_p: float = 1.0
+    max_tokens: int = 256  # per completion
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise CurriculaError(f"sampling.temperature: expected >= 0, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise CurriculaError(f"sampling.top_p: expected (0, 1], got {self.top_p}")
+        if self.max_tokens < 1:
+            raise CurriculaError(f"sampling.max_tokens: expected >= 1, got {self.max_tokens}")
+
+
+@dataclass(frozen=True, order=True)
+class Ticket:
+    """Names one request for ever: the same ticket is issued again when an engine dies, and counted once."""
+
+    group: int  # group id of the plan (evaluation and probe groups are negative)
+    round: int = 0  # allocation round
+    part: int = 0  # large groups are split over engines
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """n completions of one prompt."""
+
+    ticket: Ticket
+    prompt_ids: tuple[int, ...]
+    n: int
+    sampling: Sampling
+    seed: int  # of this request alone: draws do not depend on what else is in the engine
+    prompt_key: str = ""  # prompt id; the simulated engine answers by it
+
+
+@dataclass(frozen=True, eq=False)
+class Completion:
+    """One finished completion."""
+
+    token_ids: NDArray[np.int32]  # (T,) including the end-of-sequence token where one was drawn
+    logprob_T: NDArray[np.float32]  # (T,) log-probability of each drawn token under the sampling distribution
+    text: str  # without special tokens
+    finish: FinishReason
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """All completions of one request."""
+
+    ticket: Ticket
+    completions: list[Completion]
+    policy_version: int  # version of the weights when the request entered the engine (the oldest that it saw)
+    engine: str
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A completion with what the verifier said."""
+
+    completion: Completion
+    status: Status
+    reward: float  # NaN where the status is not OK
+    policy_version: int
+    engine: str = ""
+    detail: str = ""  # the verifier's error, first line
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """A learner's weights on their way to the engines: references to chunks that an engine reads one after another."""
+
+    version: int
+    chunks: list[Any] = field(default_factory=list)  # each: dict name -> numpy array, or a Ray reference to one
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """One plan and all that came of it. Rollout r of the outcome is the r-th completion of ``judged_B``, read group by group."""
+
+    plan: RolloutPlan
+    judged_B: list[list[Judged]]
+    outcome: Outcome
+    verdict: Verdict

@@ -1,0 +1,72 @@
+"""The model, learner and run parts of a recipe. The dataclasses are the schema: a field here is a key in YAML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from curricula.types import CurriculaError
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    path: str = ""  # Hugging Face name or a folder that from_pretrained reads
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"  # of the learner's weights
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    gradient_checkpointing: bool = False
+    lora: LoraSettings | None = None
+
+
+@dataclass(frozen=True)
+class LearnerSettings:
+    """GRPO, its published relatives, and how they are computed."""
+
+    advantage: Literal["grpo", "dr_grpo", "rloo"] = "grpo"
+    loss: Literal["clip", "gspo", "cispo"] = "clip"
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    dual_clip: float | None = None  # bound on the ratio for negative advantages (verl's clip_ratio_c)
+    aggregation: Literal["token_mean", "sequence_mean", "constant"] = "token_mean"
+    constant_tokens: int = 0  # divisor of "constant" per sequence; 0 = sampling.max_tokens
+    kl_coefficient: float = 0.0  # > 0 keeps a frozen reference of the starting weights
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    importance_cap: float | None = 2.0  # truncated importance weight learner/rollout per token; None = off
+    updates_per_step: int = 1  # optimiser steps per batch of rollouts (mini-batches, split by group)
+    tokens_per_micro_batch: int = 16384  # prompt + completion, padding included
+    logprob_chunk_tokens: int = 4096  # rows of the (tokens x vocabulary) matrix at a time
+    max_grad_norm: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    n_ranks: int = 1
+    placement: Literal["driver", "ray"] = "driver"
+    gpus_per_rank: float = 0.0
+    cpus_per_rank: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.placement == "driver" and self.n_ranks != 1:
+            raise CurriculaError("learner: placement 'driver' holds one rank; use placement 'ray' for several")
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    every: int = 0  # steps; 0 = before the first and after the last only
+    prompts_per_distribution: int = 64
+    samples_per_prompt: int = 4  # average of k at the training temperature; greedy is always measured
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    n_steps: int = 100
+    mode: Literal["on_policy", "one_step_ahead"] = "on_policy"
+    folder: str = "runs/{name}"
+    checkpoint_every: int = 20  # steps
+    keep_checkpoints: int = 2
+    agreement_tolerance: float = 0.05  # mean |log-prob difference| of engine and learner after the first update

@@ -1,0 +1,63 @@
+"""What passes between the loop and the learner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rollout.types import Weights
+
+
+@dataclass(frozen=True, eq=False)
+class TrainSequence:
+    """One rollout on its way into the update."""
+
+    prompt_ids: tuple[int, ...]
+    token_ids: NDArray[np.int32]  # (T,) completion
+    rollout_logprob_T: NDArray[np.float32]  # (T,) by the engine that drew them
+    advantage: float  # broadcast to the completion's tokens
+    group: int  # group id
+    policy_version: int
+
+
+@dataclass(frozen=True)
+class LearnerReport:
+    """What one optimiser step did; scalars over the whole batch, all ranks."""
+
+    loss: float
+    grad_norm: float  # before clipping
+    lr: float
+    n_tokens: int  # completion tokens that carried loss
+    n_processed_tokens: int  # prompt + completion tokens that passed through the model
+    seconds: float
+    metrics: dict[str, float] = field(default_factory=dict)  # clip_fraction, kl, entropy, mismatch_mean, mismatch_max, ratio_max, ...
+
+
+class Learner(Protocol):
+    """One or several ranks behind the same calls."""
+
+    version: int  # optimiser steps taken since the run began
+
+    def step(self, sequences: Sequence[TrainSequence], lr: float) -> LearnerReport: ...
+
+    def logprobs(self, sequences: Sequence[TrainSequence]) -> list[NDArray[np.float32]]:
+        """Log-probability of each completion token under the current weights, at the sampling temperature."""
+        ...
+
+    def weights(self) -> Weights: ...
+
+    def save(self, folder: Path) -> None:
+        """Write model/, optimizer.safetensors and learner.json into the folder."""
+        ...
+
+    def load(self, folder: Path) -> None: ...
+
+    def close(self) -> None: ...
+
+
+Chunks = Iterator[dict[str, np.ndarray]]
