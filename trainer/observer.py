@@ -35,7 +35,8 @@ class StepRecord:
     statuses: dict[str, int] = field(default_factory=dict)  # rollouts by status, lower case
     n_rollouts_B: tuple[int, ...] = ()  # rollouts of each generated group
     pass_rate_B: tuple[float, ...] = ()  # of each generated group, same order
-    phase_seconds: dict[str, float] = field(default_factory=dict)  # wall time by phase
+    seconds: float = math.nan  # wall time of the step
+    phase_seconds: dict[str, float] = field(default_factory=dict)  # time by phase; phases may overlap
     loss: float = math.nan
     grad_norm: float = math.nan
     metrics: dict[str, float] = field(default_factory=dict)  # the learner's and the curriculum's
