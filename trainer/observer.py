@@ -77,24 +77,38 @@ class EvaluationResult:
         return math.sqrt(sum(error**2 for error in errors)) / len(errors) if errors else math.nan
 
 
+@dataclass(frozen=True)
+class RunSummary:
+    """How a run ended."""
+
+    folder: str
+    n_steps: int  # done in all, those before a resume included
+    seconds: float  # of this process
+    evaluations: list[EvaluationResult]  # of this process, in order
+    stopped_early: bool  # asked to stop (SIGTERM, SIGINT) before the last step
+
+
 def to_dict(record: StepRecord | EvaluationResult) -> dict[str, Any]:
     """A record as the log keeps it."""
     return asdict(record)
 
 
-def step_record(data: Mapping[str, Any]) -> StepRecord:
+def read_step(data: Mapping[str, Any]) -> StepRecord:
     """A step record from the log, which keeps more beside it."""
     return StepRecord(**_own_fields(StepRecord, data))
 
 
-def evaluation_result(data: Mapping[str, Any]) -> EvaluationResult:
+def read_evaluation(data: Mapping[str, Any]) -> EvaluationResult:
     """An evaluation from the log."""
     scores = {name: DistributionScore(**_own_fields(DistributionScore, score)) for name, score in data["scores"].items()}
     return EvaluationResult(int(data["step"]), scores)
 
 
 class Observer(Protocol):
-    """Listens to a run. Calls come from the loop's thread, in order; they should return at once."""
+    """Listens to a run. Calls come from the loop's thread, in order; they should return at once.
+
+    ``facts`` holds the recipe, the run's folder and the first step.
+    """
 
     def on_start(self, facts: Mapping[str, Any]) -> None: ...
 
@@ -102,9 +116,9 @@ class Observer(Protocol):
 
     def on_step(self, record: StepRecord) -> None: ...
 
-    def on_evaluation(self, step: int, result: EvaluationResult) -> None: ...
+    def on_evaluation(self, result: EvaluationResult) -> None: ...
 
-    def on_end(self, summary: Any) -> None: ...
+    def on_end(self, summary: RunSummary) -> None: ...
 
 
 class Silent:
@@ -119,11 +133,11 @@ class Silent:
     def on_step(self, record: StepRecord) -> None:
         """A step is complete."""
 
-    def on_evaluation(self, step: int, result: EvaluationResult) -> None:
+    def on_evaluation(self, result: EvaluationResult) -> None:
         """Held-out prompts were measured."""
 
-    def on_end(self, summary: Any) -> None:
-        """The run is over; ``summary`` is the loop's."""
+    def on_end(self, summary: RunSummary) -> None:
+        """The run is over, or was asked to stop."""
 
 
 class Observers:
@@ -141,10 +155,10 @@ class Observers:
     def on_step(self, record: StepRecord) -> None:
         self._tell(lambda observer: observer.on_step(record))
 
-    def on_evaluation(self, step: int, result: EvaluationResult) -> None:
-        self._tell(lambda observer: observer.on_evaluation(step, result))
+    def on_evaluation(self, result: EvaluationResult) -> None:
+        self._tell(lambda observer: observer.on_evaluation(result))
 
-    def on_end(self, summary: Any) -> None:
+    def on_end(self, summary: RunSummary) -> None:
         self._tell(lambda observer: observer.on_end(summary))
 
     def _tell(self, call: Callable[[Observer], None]) -> None:

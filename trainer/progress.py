@@ -15,7 +15,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from trainer.observer import EvaluationResult, Observer, Silent, StepRecord
+from trainer.observer import EvaluationResult, Observer, RunSummary, Silent, StepRecord
 
 RECENT = 20  # steps behind every rate
 BAR = 28  # characters
@@ -81,14 +81,14 @@ class PlainProgress(Silent):
         self._tally = Tally()
 
     def on_start(self, facts: Mapping[str, Any]) -> None:
-        self._tally.name = str(facts.get("name", ""))
+        self._tally.name = facts["recipe"].name
 
     def on_step(self, record: StepRecord) -> None:
         self._tally.add(record)
         if record.step % self._every == 0 or record.step == record.n_steps - 1:
             self._print(step_line(self._tally))
 
-    def on_evaluation(self, step: int, result: EvaluationResult) -> None:
+    def on_evaluation(self, result: EvaluationResult) -> None:
         self._print(evaluation_line(result))
 
     def _print(self, line: str) -> None:
@@ -103,7 +103,7 @@ class LiveProgress(Silent):
         self._live = Live(console=console, refresh_per_second=2, get_renderable=lambda: panel(self._tally))
 
     def on_start(self, facts: Mapping[str, Any]) -> None:
-        self._tally.name = str(facts.get("name", ""))
+        self._tally.name = facts["recipe"].name
         self._live.start()
 
     def on_phase(self, name: str) -> None:
@@ -112,10 +112,10 @@ class LiveProgress(Silent):
     def on_step(self, record: StepRecord) -> None:
         self._tally.add(record)
 
-    def on_evaluation(self, step: int, result: EvaluationResult) -> None:
+    def on_evaluation(self, result: EvaluationResult) -> None:
         self._tally.evaluations.append(result)
 
-    def on_end(self, summary: Any) -> None:
+    def on_end(self, summary: RunSummary) -> None:
         self._live.stop()
 
 

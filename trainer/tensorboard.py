@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from trainer.observer import EvaluationResult, Silent, StepRecord
+from trainer.observer import EvaluationResult, RunSummary, Silent, StepRecord
 
 
 class TensorBoard(Silent):
@@ -20,8 +20,8 @@ class TensorBoard(Silent):
     def on_start(self, facts: Mapping[str, Any]) -> None:
         from torch.utils.tensorboard import SummaryWriter  # heavy, and only runs need it
 
-        first = int(facts.get("first_step", 0))
-        self._writer = SummaryWriter(str(self._folder), purge_step=first or None)  # type: ignore[no-untyped-call]
+        first = int(facts["first_step"])
+        self._writer = SummaryWriter(str(self._folder), purge_step=first or None)
 
     def on_step(self, record: StepRecord) -> None:
         for tag, value in step_scalars(record):
@@ -29,13 +29,13 @@ class TensorBoard(Silent):
                 self._writer.add_scalar(tag, value, record.step)
         self._writer.flush()
 
-    def on_evaluation(self, step: int, result: EvaluationResult) -> None:
+    def on_evaluation(self, result: EvaluationResult) -> None:
         for tag, value in evaluation_scalars(result):
             if not math.isnan(value):
-                self._writer.add_scalar(tag, value, step)
+                self._writer.add_scalar(tag, value, result.step)
         self._writer.flush()
 
-    def on_end(self, summary: Any) -> None:
+    def on_end(self, summary: RunSummary) -> None:
         self._writer.close()
 
 
