@@ -53,6 +53,7 @@ class RolloutSettings:
     sampling: Sampling = field(default_factory=Sampling)
     engine: EngineSettings = field(default_factory=EngineSettings)
     verifier: VerifierSettings = field(default_factory=VerifierSettings)
+    drop_long_prompts: bool = False  # leave prompts out that do not fit the model window; otherwise they are refused
     log_texts: float = 1.0  # share of groups whose completions are logged as text
 
     def __post_init__(self) -> None:

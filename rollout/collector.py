@@ -1,0 +1,184 @@
+"""One step's rollouts: plan, roll out, verify, judge, and refill the places of rejected groups."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from curricula import Curriculum
+from curricula.types import CurriculaError, Outcome, Reason, Refill, RolloutPlan, Status, Verdict
+from rollout.producer import Producer, request_seed
+from rollout.prompts import Prompt, PromptSet
+from rollout.settings import RolloutSettings
+from rollout.types import Attempt, Judged, Request, Ticket
+
+PART = 32  # rollouts of one request at most, so that one large group spreads over the engines
+LEAST_ACCEPTANCE = 0.25  # a refill asks for at most four groups per missing one
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedPrompts:
+    """A prompt set with its token ids, row for row."""
+
+    prompt_set: PromptSet
+    ids_N: Sequence[tuple[int, ...]]
+
+
+class Collector:
+    """Runs attempts until the step has its groups, its attempts are used up, or its rollout cap is reached.
+
+    Attempts follow one another and every plan depends on finished verdicts alone, never on which engine was faster: that keeps a resumed
+    run on the same plans. Groups are admitted in plan order, so short completions are not preferred.
+    """
+
+    def __init__(self, curriculum: Curriculum, prompts: EncodedPrompts, producer: Producer, settings: RolloutSettings, seed: int) -> None:
+        self._curriculum = curriculum
+        self._prompts = prompts
+        self._producer = producer
+        self._settings = settings
+        self._seed = seed
+        self._deciding_s = 0.0
+
+    def collect(self, step: int, exclude: Sequence[int] = ()) -> list[Attempt]:
+        """All attempts of a step, in order; prompts in ``exclude`` (in flight elsewhere) are not planned."""
+        attempts: list[Attempt] = []
+        while (n_groups := self._groups_wanted(attempts)) > 0:
+            taken = [*exclude, *(int(i) for attempt in attempts for i in attempt.plan.selection.prompt_B)]
+            n_rollouts = n_groups * self._settings.rollouts_per_group
+            with self._deciding():
+                plan = self._curriculum.plan(step, n_groups, n_rollouts, attempt=len(attempts), exclude=taken)
+            if len(plan) == 0:  # the pool has no prompt left for this step
+                break
+            attempts.append(self._run(plan))
+        attempts = admit(attempts, self._settings.groups_per_step)
+        self._refuse_failures(step, attempts)
+        return attempts
+
+    def take_deciding_s(self) -> float:
+        """Seconds that the curriculum's decisions took since the last call."""
+        seconds, self._deciding_s = self._deciding_s, 0.0
+        return seconds
+
+    @contextmanager
+    def _deciding(self) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._deciding_s += time.perf_counter() - start
+
+    def _groups_wanted(self, attempts: Sequence[Attempt]) -> int:
+        settings = self._settings
+        if not attempts:
+            return settings.groups_per_step
+        kept = sum(int(attempt.verdict.kept_B.sum()) for attempt in attempts)
+        missing = settings.groups_per_step - kept
+        if attempts[-1].verdict.refill is Refill.NONE or len(attempts) >= settings.max_attempts:
+            return 0
+        spent = sum(attempt.plan.n_rollouts for attempt in attempts)
+        affordable = (settings.rollout_cap - spent) // settings.rollouts_per_group
+        acceptance = max(kept / sum(len(attempt.plan) for attempt in attempts), LEAST_ACCEPTANCE)
+        return min(math.ceil(missing / acceptance), affordable)
+
+    def _run(self, plan: RolloutPlan) -> Attempt:
+        judged_B: list[list[Judged]] = [[] for _ in range(len(plan))]
+        this_round: RolloutPlan | None = plan
+        while this_round is not None:
+            for b, judged in enumerate(self._roll_out(this_round)):
+                judged_B[b].extend(judged)
+            if this_round is not plan:
+                plan = replace(plan, n_rollouts_B=plan.n_rollouts_B + this_round.n_rollouts_B, round=this_round.round)
+            outcome = outcome_of(plan, judged_B, self._reward_range)
+            with self._deciding():
+                this_round = self._curriculum.extend(outcome)
+        with self._deciding():
+            verdict = self._curriculum.judge(outcome)
+        return Attempt(plan, judged_B, outcome, verdict)
+
+    def _roll_out(self, plan: RolloutPlan) -> list[list[Judged]]:
+        requests: list[Request] = []
+        prompt_of: dict[Ticket, Prompt] = {}
+        for b in range(len(plan)):
+            asked = self._requests(plan, b)
+            requests += asked
+            prompt_of |= dict.fromkeys((request.ticket for request in asked), self._prompt(plan, b))
+        judged = self._producer.produce(requests, prompt_of)
+        groups: dict[int, list[Judged]] = {int(group): [] for group in plan.group_B}
+        for ticket in sorted(judged):
+            groups[ticket.group].extend(judged[ticket])
+        return list(groups.values())
+
+    def _requests(self, plan: RolloutPlan, b: int) -> list[Request]:
+        n, row = int(plan.n_rollouts_B[b]), int(plan.selection.prompt_B[b])
+        requests = []
+        for part in range(math.ceil(n / PART)):
+            ticket = Ticket(int(plan.group_B[b]), plan.round, part)
+            requests.append(
+                Request(
+                    ticket=ticket,
+                    prompt_ids=self._prompts.ids_N[row],
+                    n=min(PART, n - part * PART),
+                    sampling=self._settings.sampling,
+                    seed=request_seed(self._seed, ticket),
+                    prompt_key=self._prompts.prompt_set.prompts[row].id,
+                )
+            )
+        return requests
+
+    def _prompt(self, plan: RolloutPlan, b: int) -> Prompt:
+        return self._prompts.prompt_set.prompts[int(plan.selection.prompt_B[b])]
+
+    @property
+    def _reward_range(self) -> tuple[float, float]:
+        reward = self._prompts.prompt_set.reward
+        return reward.low, reward.high
+
+    def _refuse_failures(self, step: int, attempts: Sequence[Attempt]) -> None:
+        rollouts = [judged for attempt in attempts for group in attempt.judged_B for judged in group]
+        failed = [judged for judged in rollouts if judged.status not in (Status.OK, Status.TRUNCATED)]
+        limit = self._settings.verifier.max_failure_share
+        if rollouts and len(failed) > limit * len(rollouts):
+            counts = ", ".join(f"{n} {Status(status).name.lower()}" for status, n in Counter(judged.status for judged in failed).most_common())
+            detail = next((judged.detail for judged in failed if judged.detail), "none given")
+            raise CurriculaError(
+                f"step {step}: {len(failed)} of {len(rollouts)} rollouts have no reward ({counts}), more than "
+                f"rollout.verifier.max_failure_share = {limit:g}; first reason: {detail}; mend the reward function "
+                f"{self._prompts.prompt_set.reward.name!r} or raise the limit, then run again with --resume"
+            )
+
+
+def outcome_of(plan: RolloutPlan, judged_B: Sequence[Sequence[Judged]], reward_range: tuple[float, float]) -> Outcome:
+    """The numbers of judged completions, group by group."""
+    flat = [(b, judged) for b, group in enumerate(judged_B) for judged in group]
+    return Outcome(
+        plan=plan,
+        group_R=np.array([b for b, _ in flat], dtype=np.int64),
+        reward_R=np.array([judged.reward for _, judged in flat], dtype=np.float64),
+        status_R=np.array([judged.status for _, judged in flat], dtype=np.uint8),
+        n_tokens_R=np.array([len(judged.completion.token_ids) for _, judged in flat], dtype=np.int64),
+        policy_version_R=np.array([judged.policy_version for _, judged in flat], dtype=np.int64),
+        reward_range=reward_range,
+    )
+
+
+def admit(attempts: Sequence[Attempt], n_groups: int) -> list[Attempt]:
+    """The first ``n_groups`` kept groups in plan order stay; what was kept beyond them becomes SURPLUS."""
+    admitted, room = [], n_groups
+    for attempt in attempts:
+        verdict = attempt.verdict
+        stays_B = verdict.kept_B & (np.cumsum(verdict.kept_B) <= room)
+        room -= int(stays_B.sum())
+        surplus_B = verdict.kept_B & ~stays_B
+        if surplus_B.any():
+            verdict = Verdict(
+                kept_B=stays_B,
+                reason_B=np.where(surplus_B, Reason.SURPLUS, verdict.reason_B),
+                carries_gradient_R=verdict.carries_gradient_R & stays_B[attempt.outcome.group_R],
+                refill=verdict.refill,
+            )
+        admitted.append(replace(attempt, verdict=verdict))
+    return admitted

@@ -1,0 +1,133 @@
+"""From a recipe to the parts of a run."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curricula import Curriculum
+from curricula.types import CurriculaError
+from rollout.collector import Collector, EncodedPrompts
+from rollout.dispatcher import Dispatcher
+from rollout.fleet import Fleet
+from rollout.log import RolloutLog
+from rollout.producer import Producer
+from rollout.prompts import PromptSet, encode
+from rollout.settings import EngineSettings
+from rollout.tasks import build_task
+from rollout.verifier import VerifierPool
+from trainer.evaluation import Evaluator
+from trainer.recipe import Recipe
+from trainer.schedules import Schedule, build_schedule
+from trainer.types import Learner
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Everything that a run is made of, ready to work."""
+
+    curriculum: Curriculum
+    prompts: EncodedPrompts
+    fleet: Fleet
+    dispatcher: Dispatcher
+    producer: Producer
+    collector: Collector
+    evaluator: Evaluator
+    learner: Learner
+    schedule: Schedule
+    log: RolloutLog
+    window: int  # tokens of prompt and completion together
+
+
+def assemble(recipe: Recipe, folder: Path, stack: ExitStack) -> Parts:
+    """Build every part; the stack closes them in reverse order. Engines start first, as they take longest."""
+    train, held_out = build_task(recipe.task).build(recipe.seed)
+    curriculum = Curriculum.from_recipe(recipe.curriculum, train.pool, seed=recipe.seed)
+    schedule = build_schedule(recipe.schedule, recipe.run.n_steps)
+    model_path = prepare_model(recipe)
+    prompts, held_out_prompts, window = encoded(recipe, model_path, train, held_out)
+    if len(prompts.prompt_set) != len(train):
+        curriculum = Curriculum.from_recipe(recipe.curriculum, prompts.prompt_set.pool, seed=recipe.seed)
+    log = RolloutLog(folder / "log", log_texts=recipe.rollout.log_texts)
+    stack.callback(log.close)
+    fleet = Fleet.start(recipe.rollout.engine, model_path)
+    stack.callback(fleet.close)
+    learner = build_learner(recipe, model_path)
+    stack.callback(learner.close)
+    verifier = VerifierPool(recipe.rollout.verifier, train.reward)
+    stack.callback(verifier.close)
+    dispatcher = Dispatcher(fleet, recipe.rollout.engine)
+    producer = Producer(dispatcher, verifier, recipe.rollout.verifier.score_truncated)
+    fleet.wait_ready(recipe.rollout.engine.start_timeout_s)
+    return Parts(
+        curriculum=curriculum,
+        prompts=prompts,
+        fleet=fleet,
+        dispatcher=dispatcher,
+        producer=producer,
+        collector=Collector(curriculum, prompts, producer, recipe.rollout, recipe.seed),
+        evaluator=Evaluator(held_out_prompts, recipe.evaluation, recipe.rollout.sampling, recipe.seed),
+        learner=learner,
+        schedule=schedule,
+        log=log,
+        window=window,
+    )
+
+
+def prepare_model(recipe: Recipe) -> str:
+    """Folder or hub name of the starting model; makes it where the recipe has a warm start."""
+    if recipe.warm_start is None:
+        return recipe.model.path
+    from trainer.warm_start import warm_started
+
+    return str(warm_started(recipe))
+
+
+def build_learner(recipe: Recipe, model_path: str) -> Learner:
+    settings = recipe.learner
+    if recipe.rollout.engine.backend == "simulated":
+        from rollout.engines.simulated import ItemResponse
+        from trainer.simulated_learner import SimulatedLearner
+
+        return SimulatedLearner(ItemResponse(**recipe.rollout.engine.options))
+    from dataclasses import replace
+
+    model, sampling = replace(recipe.model, path=model_path), recipe.rollout.sampling
+    temperature = sampling.temperature or 1.0
+    if settings.placement == "ray":
+        from trainer.learner_ranks import RankedLearner
+
+        return RankedLearner(model, settings, temperature, sampling.max_tokens)
+    from trainer.learner import TorchLearner
+
+    return TorchLearner(model, settings, temperature, sampling.max_tokens)
+
+
+def encoded(recipe: Recipe, model_path: str, train: PromptSet, held_out: PromptSet) -> tuple[EncodedPrompts, EncodedPrompts, int]:
+    """Both prompt sets as token ids, and the model window."""
+    if recipe.rollout.engine.backend == "simulated":
+        return _levels(train), _levels(held_out), recipe.rollout.sampling.max_tokens + 1
+    from transformers import AutoConfig, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model_path)
+    window = window_of(recipe.rollout.engine, AutoConfig.from_pretrained(model_path))
+    room = window - recipe.rollout.sampling.max_tokens
+    if room < 1:
+        raise CurriculaError(
+            f"rollout.sampling.max_tokens = {recipe.rollout.sampling.max_tokens} leaves no room for a prompt in a window of {window} tokens"
+        )
+    drop = recipe.rollout.drop_long_prompts
+    return EncodedPrompts(*encode(train, tokenizer, room, drop)), EncodedPrompts(*encode(held_out, tokenizer, room, drop)), window
+
+
+def window_of(engine: EngineSettings, config: Any) -> int:
+    """Tokens of prompt and completion together: what the recipe says, or what the model can."""
+    own = int(getattr(config, "max_position_embeddings", 0)) or 2**31
+    return min(engine.max_model_tokens or own, own)
+
+
+def _levels(prompt_set: PromptSet) -> EncodedPrompts:
+    """The simulated learner reads a prompt's level where a model reads tokens."""
+    return EncodedPrompts(prompt_set, [(int(str(prompt.content)),) for prompt in prompt_set.prompts])
