@@ -1,0 +1,75 @@
+"""One writer per folder: a lock that goes when its process goes, and a file that says who holds it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from curricula.types import CurriculaError
+
+_UNSUPPORTED = {errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK}  # some network file systems have no locks
+
+
+class FolderLock:
+    """Held until `release` or the end of the process, whichever way it ends.
+
+    The kernel's lock decides; pid and host in the file are for the message, and decide alone where the file system has no
+    locks: there a dead pid on this host is stale, and a writer on another host has to be removed by hand.
+
+    Errors: CurriculaError naming pid and host of the other writer.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            self._take()
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def release(self) -> None:
+        os.ftruncate(self._fd, 0)
+        os.close(self._fd)
+
+    def _take(self) -> None:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED or not _is_stale(self._holder()):
+                raise self._refusal() from None
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+
+    def _holder(self) -> dict[str, Any]:
+        try:
+            holder = json.loads(os.pread(self._fd, 4096, 0) or b"{}")
+        except ValueError:
+            return {}
+        return holder if isinstance(holder, dict) else {}
+
+    def _refusal(self) -> CurriculaError:
+        holder = self._holder()
+        return CurriculaError(
+            f"{self.path.parent}: process {holder.get('pid', '?')} on host {holder.get('host', '?')} is writing this run; wait for "
+            f"it or stop it, or give this run a folder of its own (if that process is gone for certain, delete {self.path.name})"
+        )
+
+
+def _is_stale(holder: dict[str, Any]) -> bool:
+    if not holder:
+        return True
+    if holder.get("host") != socket.gethostname() or not isinstance(holder.get("pid"), int):
+        return False
+    try:
+        os.kill(holder["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

@@ -1,0 +1,294 @@
+"""The rollout log: every group that was ever generated, rejected ones included, safe against a kill at any moment.
+
+A log is a folder with two files of checked lines (`rollout.journal`), ``rollouts.jsonl`` for numbers and ``texts.jsonl`` for
+what was written, and a lock. Records are staged by ``append_*`` and become part of the log together, by `commit`: one write and
+one sync per file. Every commit ends with a line of its own, so readers and reopening see a commit whole or not at all.
+Schema 1, by ``kind``:
+
+``group`` (one per group of an attempt)
+    run, step, attempt, round (the last one), group (id), prompt (id), distribution (name), propensity (inclusion probability),
+    probability (of the distribution's arm at the decision), n_asked, kept, reason (`Reason`, lower case); then one entry per
+    rollout: rewards (raw; null = none), statuses (`Status`, lower case), n_tokens, finish, logprob_sums (of the drawn tokens),
+    versions (policy), engines, gradient (enters the update).
+``attempt`` (after its groups)
+    run, step, attempt, round, pool (fingerprint), distributions (K names), probabilities (K), n_groups, n_rollouts, n_carried,
+    n_unspent, reward_range, refill, facts (whatever the caller adds).
+``step``, ``evaluation``
+    run and the fields of the caller's record.
+``commit``
+    schema, run, texts_bytes (length of ``texts.jsonl`` as of this commit).
+``texts`` (in ``texts.jsonl``, for the share ``log_texts`` of groups, decided by a hash of the group id)
+    run, step, group, prompt, distribution, content and answer (where the caller gives the prompts), completions, rewards, statuses,
+    details (the verifier's errors).
+
+Absent numbers are null, infinities are the strings "inf" and "-inf".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from curricula.types import CurriculaError, PromptPool, Reason
+from rollout.journal import AppendFile, Line, record_of, scan, seal
+from rollout.lock import FolderLock
+from rollout.prompts import Prompt
+from rollout.types import Attempt, Judged
+
+SCHEMA = 1
+ROLLOUTS = "rollouts.jsonl"
+TEXTS = "texts.jsonl"
+_COMMIT = b'{"kind":"commit"'
+
+
+class LogPosition(NamedTuple):
+    """The end of a commit, in bytes of both files; survives JSON as a list."""
+
+    rollouts: int
+    texts: int
+
+
+class RolloutLog:
+    """The one writer of a log. Opening repairs what a killed writer left; what is cut off goes to ``discarded-*`` files.
+
+    Errors: CurriculaError when another process is writing, or when the inside of a file is damaged.
+    """
+
+    beginning = LogPosition(0, 0)
+
+    def __init__(self, folder: Path, log_texts: float = 1.0) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._share = log_texts
+        self._lock = FolderLock(folder / "lock")
+        try:
+            last, committed = _last_commit(folder)
+            for _ in _committed_texts(folder, committed.texts):
+                pass  # reading checks every line
+            self.run = str(last.get("run") or uuid.uuid4().hex[:12])
+            self._rollouts = AppendFile(folder / ROLLOUTS, committed.rollouts)
+            self._texts = AppendFile(folder / TEXTS, committed.texts)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._staged: list[bytes] = []
+        self._staged_texts: list[bytes] = []
+
+    @property
+    def position(self) -> LogPosition:
+        """The end of the last commit."""
+        return LogPosition(self._rollouts.end, self._texts.end)
+
+    def append_attempt(
+        self, pool: PromptPool, attempt: Attempt, facts: Mapping[str, Any] | None = None, prompts: Sequence[Prompt] | None = None
+    ) -> None:
+        """Stage all groups of an attempt; ``prompts`` (row for row of the pool) put the prompts' texts beside the completions."""
+        gradient_B = _by_group(attempt)
+        for b, judged in enumerate(attempt.judged_B):
+            record = _group_record(pool, attempt, b) | _rollout_columns(judged) | {"gradient": gradient_B[b]}
+            self._stage("group", record)
+            if self._logs_texts_of(int(attempt.plan.group_B[b])):
+                self._staged_texts.append(seal({"kind": "texts", "run": self.run} | _texts_record(pool, attempt, b, prompts)))
+        self._stage("attempt", _attempt_record(pool, attempt) | {"facts": dict(facts or {})})
+
+    def append_step(self, record: Mapping[str, Any]) -> None:
+        """Stage the numbers of a whole step."""
+        self._stage("step", record)
+
+    def append_evaluation(self, record: Mapping[str, Any]) -> None:
+        """Stage the numbers of a held-out measurement."""
+        self._stage("evaluation", record)
+
+    def commit(self) -> LogPosition:
+        """Make everything staged durable and return the new end of the log.
+
+        Errors: CurriculaError when the disk is full; both files then end with the commit before, and what was staged stays staged.
+        """
+        if not self._staged:
+            return self.position
+        before, texts = self.position, b"".join(self._staged_texts)
+        closing = {"kind": "commit", "schema": SCHEMA, "run": self.run, "texts_bytes": before.texts + len(texts)}
+        self._texts.append(texts)
+        try:
+            self._rollouts.append(b"".join([*self._staged, seal(closing)]))
+        except BaseException:  # a signal's exception too must not leave half a commit
+            self._texts.revoke(before.texts)
+            raise
+        self._staged.clear()
+        self._staged_texts.clear()
+        return self.position
+
+    def truncate_to(self, position: Sequence[int]) -> None:
+        """Go back to an earlier commit, as a checkpoint remembers it; what lies behind moves to ``discarded-*`` files.
+
+        Errors: CurriculaError when the log is shorter than that, or the position is not the end of a commit.
+        """
+        target = LogPosition(*(int(n) for n in position))
+        if target != self.beginning and target not in _commits(self.folder):
+            raise CurriculaError(
+                f"{self.folder}: no commit of the log ends at bytes {target.rollouts} and {target.texts}, where the checkpoint "
+                f"says (the log ends at {self.position.rollouts} and {self.position.texts}); log and checkpoint are not of the "
+                "same run: restore the log's files, or start a new run.folder"
+            )
+        self._staged.clear()
+        self._staged_texts.clear()
+        self._rollouts.cut(target.rollouts)
+        self._texts.cut(target.texts)
+
+    def close(self) -> None:
+        """Release files and lock; what was staged and not committed is dropped."""
+        self._rollouts.close()
+        self._texts.close()
+        self._lock.release()
+
+    def _stage(self, kind: str, record: Mapping[str, Any]) -> None:
+        if reserved := {"kind", "run", "crc32"} & record.keys():
+            raise CurriculaError(f"log: a {kind} record may not have the keys {sorted(reserved)}; rename them")
+        self._staged.append(seal({"kind": kind, "run": self.run, **record}))
+
+    def _logs_texts_of(self, group: int) -> bool:
+        digest = hashlib.blake2b(str(group).encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") < self._share * 2**64
+
+
+def read_log(folder: Path) -> Iterator[dict[str, Any]]:
+    """The committed records of a log in order, without the commit lines; a log that is being written may be read.
+
+    Errors: CurriculaError with file, line and offset for damaged lines and for schemas of the future.
+    """
+    open_records: list[dict[str, Any]] = []
+    for line, record in _records(folder / ROLLOUTS):
+        if record.get("kind") != "commit":
+            open_records.append(record)
+            continue
+        if record.get("schema") != SCHEMA:
+            raise CurriculaError(
+                f"{folder / ROLLOUTS}: line {line.number} is of schema {record.get('schema')}, expected {SCHEMA}; "
+                "read it with the version of rl-curricula that wrote it, or a newer one"
+            )
+        yield from open_records
+        open_records.clear()
+
+
+def read_texts(folder: Path) -> Iterator[dict[str, Any]]:
+    """The logged texts of committed groups in order."""
+    path = folder / TEXTS
+    _, committed = _last_commit(folder)
+    yield from (record_of(line, path) for line in _committed_texts(folder, committed.texts))
+
+
+def _committed_texts(folder: Path, end: int) -> Iterator[Line]:
+    path, checked = folder / TEXTS, 0
+    for line in scan(path) if end and path.exists() else ():
+        if line.end > end:
+            break
+        checked = line.end
+        yield line
+    if checked != end:
+        raise CurriculaError(
+            f"{path}: the line at byte {checked} is damaged or missing, {end} bytes were committed; restore the file from a copy"
+        )
+
+
+def _records(path: Path) -> Iterator[tuple[Line, dict[str, Any]]]:
+    if path.exists():
+        yield from ((line, record_of(line, path)) for line in scan(path))
+
+
+def _last_commit(folder: Path) -> tuple[dict[str, Any], LogPosition]:
+    """The last commit line, and where it ends."""
+    path = folder / ROLLOUTS
+    closing: Line | None = None
+    for closing in _commit_lines(path):  # noqa: B007 - the last one is wanted
+        pass
+    if closing is None:
+        return {}, RolloutLog.beginning
+    record = record_of(closing, path)
+    return record, LogPosition(closing.end, int(record["texts_bytes"]))
+
+
+def _commits(folder: Path) -> set[LogPosition]:
+    path = folder / ROLLOUTS
+    return {LogPosition(line.end, int(record_of(line, path)["texts_bytes"])) for line in _commit_lines(path)}
+
+
+def _commit_lines(path: Path) -> Iterator[Line]:
+    if path.exists():
+        yield from (line for line in scan(path) if line.payload.startswith(_COMMIT))
+
+
+def _attempt_record(pool: PromptPool, attempt: Attempt) -> dict[str, Any]:
+    plan = attempt.plan
+    return {
+        "step": plan.step,
+        "attempt": plan.attempt,
+        "round": plan.round,
+        "pool": pool.fingerprint,
+        "distributions": pool.distribution_names,
+        "probabilities": plan.probability_K,
+        "n_groups": len(plan),
+        "n_rollouts": plan.n_rollouts,
+        "n_carried": plan.n_carried,
+        "n_unspent": plan.n_unspent,
+        "reward_range": attempt.outcome.reward_range,
+        "refill": attempt.verdict.refill.name.lower(),
+    }
+
+
+def _group_record(pool: PromptPool, attempt: Attempt, b: int) -> dict[str, Any]:
+    plan, verdict = attempt.plan, attempt.verdict
+    k = int(plan.selection.distribution_B[b])
+    return {
+        "step": plan.step,
+        "attempt": plan.attempt,
+        "round": plan.round,
+        "group": plan.group_B[b],
+        "prompt": pool.ids[plan.selection.prompt_B[b]],
+        "distribution": pool.distribution_names[k],
+        "propensity": plan.selection.propensity_B[b],
+        "probability": plan.probability_K[k],
+        "n_asked": plan.n_rollouts_B[b],
+        "kept": verdict.kept_B[b],
+        "reason": Reason(int(verdict.reason_B[b])).name.lower(),
+    }
+
+
+def _rollout_columns(judged: Sequence[Judged]) -> dict[str, Any]:
+    return {
+        "rewards": [float(rollout.reward) for rollout in judged],
+        "statuses": [rollout.status.name.lower() for rollout in judged],
+        "n_tokens": [len(rollout.completion.token_ids) for rollout in judged],
+        "finish": [rollout.completion.finish.value for rollout in judged],
+        "logprob_sums": [round(float(np.sum(rollout.completion.logprob_T, dtype=np.float64)), 6) for rollout in judged],
+        "versions": [rollout.policy_version for rollout in judged],
+        "engines": [rollout.engine for rollout in judged],
+    }
+
+
+def _texts_record(pool: PromptPool, attempt: Attempt, b: int, prompts: Sequence[Prompt] | None) -> dict[str, Any]:
+    plan, judged = attempt.plan, attempt.judged_B[b]
+    row = int(plan.selection.prompt_B[b])
+    return {
+        "step": plan.step,
+        "group": plan.group_B[b],
+        "prompt": pool.ids[row],
+        "distribution": pool.distribution_names[plan.selection.distribution_B[b]],
+        "content": prompts[row].content if prompts is not None else None,
+        "answer": prompts[row].answer if prompts is not None else None,
+        "completions": [rollout.completion.text for rollout in judged],
+        "rewards": [float(rollout.reward) for rollout in judged],
+        "statuses": [rollout.status.name.lower() for rollout in judged],
+        "details": [rollout.detail for rollout in judged],
+    }
+
+
+def _by_group(attempt: Attempt) -> list[list[int]]:
+    """Which rollouts carry gradient, group by group (rollouts of the outcome are ordered so)."""
+    ends = np.cumsum([len(judged) for judged in attempt.judged_B])
+    flat = attempt.verdict.carries_gradient_R.astype(np.int64)
+    return [part.tolist() for part in np.split(flat, ends[:-1])] if len(ends) else []
