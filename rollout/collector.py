@@ -91,7 +91,7 @@ class Collector:
             for b, judged in enumerate(self._roll_out(this_round)):
                 judged_B[b].extend(judged)
             if this_round is not plan:
-                plan = replace(plan, n_rollouts_B=plan.n_rollouts_B + this_round.n_rollouts_B, round=this_round.round)
+                plan = plan.joined(this_round)
             outcome = outcome_of(plan, judged_B, self._reward_range)
             with self._deciding():
                 this_round = self._curriculum.extend(outcome)

@@ -210,7 +210,7 @@ class Run:
         self._clock.seconds["deciding"] = self._parts.collector.take_deciding_s()
         with self._clock.phase("log"):
             for attempt in attempts:
-                log.append_attempt(pool, attempt, {"seed": self._recipe.seed})
+                log.append_attempt(pool, attempt, {"seed": self._recipe.seed}, self._parts.prompts.prompt_set.prompts)
         self._clock.seconds["step"] = time.perf_counter() - began
         lr = report.lr if report else self._parts.schedule.lr(self._parts.learner.version)
         metrics = self._parts.curriculum.metrics()
