@@ -1,8 +1,8 @@
 """The one seam between everything above and whatever produces completions.
 
 An `Engine` lives in one process and is driven by `advance`: it takes new requests, works for a bounded time and returns what has
-finished. The same class runs inside the driver (`LocalHandle`) or inside a Ray actor (`rollout.ray_engine.RayHandle`); the dispatcher
-sees only the `EngineHandle`.
+finished. The same class runs inside the driver (`rollout.local_handle`) or inside a Ray actor (`rollout.ray_handle`); above them
+only the `EngineHandle` is seen.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ class Engine(Protocol):
     """Produces completions in this process."""
 
     def advance(self, requests: Sequence[Request], cancel: Sequence[Ticket], budget_s: float) -> list[Answer]:
-        """Take requests, drop cancelled tickets, work until something finished or ``budget_s`` is over; may return []."""
+        """Take requests, drop cancelled tickets, work until something finished or ``budget_s`` is over; may return [].
+
+        With nothing to do it returns at once.
+        Errors: CurriculaError for a request that it cannot serve; anything else is its death.
+        """
         ...
 
     def load_weights(self, tensors: Iterable[tuple[str, np.ndarray]], version: int) -> None:
@@ -32,13 +36,13 @@ class Engine(Protocol):
 
 
 class EngineHandle(Protocol):
-    """An engine as the dispatcher sees it. Every call is bounded in time; EngineDied when the engine is gone."""
+    """An engine as the dispatcher sees it. No call waits; `ready` and `poll` raise EngineDied when the engine is gone."""
 
     name: str
 
     @property
     def ready(self) -> bool:
-        """Has it finished starting? A handle may be sent work only when it is."""
+        """Has it started, and loaded the weights that were published last? A handle may be sent work only when it is."""
         ...
 
     def send(self, requests: Sequence[Request], cancel: Sequence[Ticket] = ()) -> None:
@@ -49,12 +53,14 @@ class EngineHandle(Protocol):
         """What has finished since the last poll; returns at once for a remote engine, works for a moment for a local one."""
         ...
 
-    def publish(self, weights: Weights, timeout_s: float) -> None:
-        """Load the weights; returns when requests sent from now on see them."""
+    def publish(self, weights: Weights) -> None:
+        """Begin to load the weights; `ready` tells when requests will see them. A local engine has them on return."""
         ...
 
     def revive(self) -> None:
         """Start again after a death; returns at once, `ready` tells when it is up (without the published weights)."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End the engine and forget its work; `revive` starts another."""
+        ...
