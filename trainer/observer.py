@@ -178,12 +178,19 @@ def _own_fields(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _as_declared(declared: Any, value: Any) -> Any:
-    """JSON has no tuples and writes NaN as null."""
-    if str(declared).startswith("tuple"):
-        return tuple(math.nan if entry is None else entry for entry in value)
-    if str(declared).startswith("dict[str, float]"):
-        return {key: math.nan if entry is None else entry for key, entry in value.items()}
-    return math.nan if value is None else value
+    """The log's JSON has no tuples, writes NaN as null and infinities as text."""
+    kind = str(declared)
+    if kind.startswith("tuple"):
+        return tuple(_number(entry) for entry in value)
+    if kind.startswith("dict"):
+        return {key: _number(entry) for key, entry in value.items()}
+    return _number(value)
+
+
+def _number(value: Any) -> Any:
+    if value is None:
+        return math.nan
+    return float(value) if isinstance(value, str) else value
 
 
 def _mean(values: Sequence[float]) -> float:
