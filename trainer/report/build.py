@@ -202,7 +202,8 @@ def _failures(steps: Sequence[StepRecord]) -> str:
 
 
 def _samples(samples: Sequence[Sample]) -> str:
-    blocks = [_distribution_samples(name, list(group)) for name, group in groupby(samples, lambda sample: sample.distribution)]
+    by_name = [(name, list(group)) for name, group in groupby(samples, lambda sample: sample.distribution)]
+    blocks = [_distribution_samples(name, group, shown=i == 0) for i, (name, group) in enumerate(by_name)]
     return html.section(
         "Sample completions",
         "Of each distribution, the first and the last logged group: the best, a middle and the worst rollout.",
@@ -210,10 +211,10 @@ def _samples(samples: Sequence[Sample]) -> str:
     )
 
 
-def _distribution_samples(name: str, samples: Sequence[Sample]) -> str:
+def _distribution_samples(name: str, samples: Sequence[Sample], shown: bool) -> str:
     groups = groupby(samples, lambda sample: (sample.step, sample.prompt))
     body = "".join(_group_block(step, prompt, list(rollouts)) for (step, prompt), rollouts in groups)
-    return f"<details><summary>{escape(name)}</summary><div>{body}</div></details>"
+    return f"<details{' open' if shown else ''}><summary>{escape(name)}</summary><div>{body}</div></details>"
 
 
 def _group_block(step: int, prompt: str, rollouts: Sequence[Sample]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import MaxNLocator
 
 from trainer.observer import EvaluationResult, StepRecord
@@ -13,7 +14,8 @@ from trainer.report.series import Floats, column, histograms, names_of, smoothed
 from trainer.report.style import HALF, WIDE, ordered_colours, picture, svg
 
 ACCENT, SECOND, MUTED = "#3b82d6", "#d9822b", "#8a8f98"
-HEAT = "magma_r"
+HEAT = LinearSegmentedColormap.from_list("heat", [(0.23, 0.51, 0.84, 0.0), (0.23, 0.51, 0.84, 0.75), (0.85, 0.31, 0.17, 1.0)])
+HEAT_COLUMNS = 48  # wide enough for a share of groups to mean something
 
 Steps = Sequence[StepRecord]
 
@@ -56,23 +58,28 @@ def reasons(steps: Steps) -> tuple[str, list[tuple[str, str]]]:
     colours = [ACCENT if name == "kept" else colour for name, colour in zip(names, _warm_colours(len(names)), strict=True)]
     counts = thinned(table(steps, lambda record: record.reasons, names, 0.0))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-12)
-    return _stack(steps, shares, colours, "share of groups", HALF), list(zip(names, colours, strict=True))
+    words = [name.replace("_", " ") for name in names]
+    return _stack(steps, shares, colours, "share of groups", HALF), list(zip(words, colours, strict=True))
 
 
 def pass_rates(steps: Steps) -> str:
     """Histogram of the groups' pass rates over time."""
     edges = np.linspace(0.0, 1.0, 12)  # eleven bins: 0 and 1 fill the outer ones
-    return _heat(steps, [record.pass_rate_B for record in steps], edges, ("0", "½", "1"), "pass rate of the group")
+    return _heat(steps, [record.pass_rate_B for record in steps], edges, ("0", "0.5", "1"), "pass rate of the group")
 
 
 def budgets(steps: Steps) -> str:
-    """Histogram of rollouts per group over time, in powers of two above eight."""
+    """Histogram of rollouts per group over time."""
     most = max((n for record in steps for n in record.n_rollouts_B), default=0)
     if most == 0:
         return ""
     edges = _budget_edges(most)
     return _heat(
-        steps, [record.n_rollouts_B for record in steps], edges, (f"{edges[0]:.0f}", "", f"{most}"), "rollouts of the group"
+        steps,
+        [record.n_rollouts_B for record in steps],
+        edges,
+        ("0", f"{edges[len(edges) // 2]:.0f}", f"{most}"),
+        "rollouts of the group",
     )
 
 
@@ -88,7 +95,7 @@ def learning(steps: Steps) -> str:
             axis.plot(_at(steps), thinned(column(steps, value)), color=ACCENT)
             _titled(axis, title)
         axes[0].set_ylim(bottom=0)
-        axes[0].ticklabel_format(axis="y", style="sci", scilimits=(-3, 3))
+        axes[0].yaxis.set_major_formatter(lambda value, _: f"{value:.0e}" if value else "0")
         return svg(figure, "learning rate, loss and gradient norm")
 
 
@@ -154,8 +161,8 @@ def _stack(steps: Steps, values: Floats, colours: Sequence[str], title: str, siz
 
 
 def _heat(steps: Steps, groups: Sequence[Sequence[float]], edges: Floats, marks: tuple[str, str, str], title: str) -> str:
-    """Share of groups per bin and span of steps; darker = more groups."""
-    shares = histograms(groups, edges)
+    """Share of groups per bin and span of steps; stronger = more groups."""
+    shares = histograms(groups, edges, HEAT_COLUMNS)
     with picture(size=HALF) as (figure, (axis,)):
         n_bins = len(edges) - 1
         extent = (_at(steps)[0], _at(steps)[-1] + 1.0, 0.0, float(n_bins))
