@@ -39,6 +39,8 @@ class Quota:
 
 
 class Policy(Protocol):
+    """What every policy has: a fresh state, and a way to learn."""
+
     def init(self, pool: PromptPool) -> Any: ...
     def update(self, state: Any, pool: PromptPool, feedback: Feedback) -> Any: ...
 

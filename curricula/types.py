@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
 from typing import Any
@@ -136,6 +136,21 @@ class PromptPool:
         return np.lexsort((self.ids, self.distribution_N)).astype(np.int64)
 
     @cached_property
+    def place_N(self) -> Ints:
+        """(N,) where each prompt stands in ``canonical_N``."""
+        return _inverse(self.canonical_N)
+
+    @cached_property
+    def row_order_N(self) -> Ints:
+        """(N,) prompt indices, distribution by distribution, by row inside each."""
+        return np.argsort(self.distribution_N, kind="stable").astype(np.int64)
+
+    @cached_property
+    def row_place_N(self) -> Ints:
+        """(N,) where each prompt stands in ``row_order_N``."""
+        return _inverse(self.row_order_N)
+
+    @cached_property
     def start_K(self) -> Ints:
         """(K + 1,) where each distribution begins in ``canonical_N``; the last entry is N."""
         return np.concatenate(([0], np.cumsum(self.size_K)))
@@ -195,6 +210,12 @@ class PromptPool:
             raise CurriculaError(f"prompt pool: features have shape {self.features_NF.shape}, expected ({len(self)}, F)")
 
 
+def _inverse(order_N: Ints) -> Ints:
+    place_N = np.empty(len(order_N), dtype=np.int64)
+    place_N[order_N] = np.arange(len(order_N))
+    return place_N
+
+
 @dataclass(frozen=True, eq=False)
 class Selection:
     """Which prompts, and how likely each was to be among them."""
@@ -241,6 +262,12 @@ class RolloutPlan:
     def n_rollouts(self) -> int:
         return int(self.n_rollouts_B.sum())
 
+    def joined(self, more: RolloutPlan) -> RolloutPlan:
+        """This plan and a further allocation round of it as one plan: what an outcome of both rounds belongs to."""
+        if not np.array_equal(self.group_B, more.group_B):
+            raise CurriculaError(f"plan of step {self.step}: the further round has other groups; join it with the plan it extends")
+        return replace(more, n_rollouts_B=self.n_rollouts_B + more.n_rollouts_B)
+
 
 def group_ids(step: int, attempt: int, n_groups: int) -> Ints:
     """(n_groups,) group ids: 31 bits of step, 12 of attempt, 20 of place in the plan."""
@@ -277,7 +304,7 @@ class Outcome:
         put(self, "status_R", frozen_array(self.status_R, np.uint8, "status_R", r))
         put(self, "n_tokens_R", frozen_array(self.n_tokens_R, np.int64, "n_tokens_R", r))
         put(self, "policy_version_R", frozen_array(self.policy_version_R, np.int64, "policy_version_R", r))
-        if r and not (0 <= self.group_R.min() and self.group_R.max() < len(self.plan)):
+        if r and not (self.group_R.min() >= 0 and self.group_R.max() < len(self.plan)):
             raise CurriculaError(f"outcome: group_R must lie in 0..{len(self.plan) - 1} (places in the plan)")
         self._refuse_bad_rewards()
 
@@ -295,8 +322,12 @@ class Outcome:
 
     def _refuse_bad_rewards(self) -> None:
         low, high = self.reward_range
-        if not (np.isfinite(low) and np.isfinite(high) and low < high):
-            raise CurriculaError(f"outcome: reward_range {self.reward_range} must be two finite numbers, low < high")
+        with np.errstate(over="ignore"):
+            width = np.float64(high) - np.float64(low)
+        if not (np.isfinite(width) and low < high):
+            raise CurriculaError(
+                f"outcome: reward_range {self.reward_range} must be two finite numbers, low < high, finitely far apart"
+            )
         reward = self.reward_R[self.ok_R]
         slack = 1e-9 * (high - low)
         bad = ~np.isfinite(reward) | (reward < low - slack) | (reward > high + slack)

@@ -1,0 +1,96 @@
+"""Successes and failures of every prompt, fading as the policy moves on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curricula.groups import counts
+from curricula.registry import register
+from curricula.types import CurriculaError, Estimate, Feedback, Floats, Ints, Outcome, PromptPool
+
+PRIOR_MARGIN = 0.01  # a stated pass rate of 0 or 1 still leaves the posterior room to learn
+
+
+class BetaState(NamedTuple):
+    """12 bytes per prompt. Counts are as of the prompt's own stamp; they fade when they are read."""
+
+    success_N: NDArray[np.float32]
+    failure_N: NDArray[np.float32]
+    stamp_N: NDArray[np.int32]  # policy version of the newest evidence
+    version: NDArray[np.int64]  # () newest policy version seen anywhere
+
+
+@register("belief", "beta")
+@dataclass(frozen=True)
+class BetaCounts:
+    """Beta posterior per prompt, with exponential forgetting clocked on policy versions.
+
+    alpha = alpha_0 + g^age x successes, beta = beta_0 + g^age x failures, g = 1 - forgetting, age in policy versions.
+    Evidence counts from its own version, so feedback may be late or reordered. Fractional scores count as fractional successes.
+    The discounted posterior is that of MoPPS (arXiv 2507.04632); the clock on policy versions instead of visits is ours.
+
+    The prior of a prompt with a stated pass rate is Beta(strength x rate, strength x (1 - rate)); of any other prompt it is
+    Beta(prior_alpha, prior_beta).
+
+    >>> pool = PromptPool.from_columns(["a"], ["easy"], prior_pass_rate=[0.25])
+    >>> belief = BetaCounts(prior_strength=4)
+    >>> belief.estimate(belief.init(pool), pool, np.array([0])).mean_B
+    array([0.25])
+    """
+
+    forgetting: float = 0.02  # share of the evidence that is lost per policy version
+    prior_alpha: float = 1.0
+    prior_beta: float = 1.0
+    prior_strength: float = 4.0  # rollouts that a stated pass rate is worth
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.forgetting <= 1:
+            raise CurriculaError(f"beta.forgetting: expected 0..1, got {self.forgetting}")
+        for key in ("prior_alpha", "prior_beta", "prior_strength"):
+            if not 0 <= getattr(self, key) < np.inf:
+                raise CurriculaError(f"beta.{key}: expected a finite number >= 0, got {getattr(self, key)}")
+
+    def init(self, pool: PromptPool) -> BetaState:
+        n = len(pool)
+        return BetaState(np.zeros(n, np.float32), np.zeros(n, np.float32), np.zeros(n, np.int32), np.array(0, np.int64))
+
+    def estimate(self, state: BetaState, pool: PromptPool, prompt_B: Ints) -> Estimate:
+        alpha_0, beta_0 = self._prior(pool, prompt_B)
+        kept = self._kept(state.version - state.stamp_N[prompt_B])
+        return Estimate(alpha_0 + kept * state.success_N[prompt_B], beta_0 + kept * state.failure_N[prompt_B])
+
+    def update(self, state: BetaState, pool: PromptPool, feedback: Feedback) -> BetaState:
+        prompt, n_success, n_failure, version = _evidence(feedback.outcome)
+        before = state.stamp_N[prompt]
+        np.maximum.at(state.stamp_N, prompt, version.astype(np.int32))  # a prompt may come twice in a step (refills)
+        stamp = state.stamp_N[prompt]
+        old, new = self._kept(stamp - before), self._kept(stamp - version)
+        for count_N, n in ((state.success_N, n_success), (state.failure_N, n_failure)):
+            count_N[prompt] = old * count_N[prompt]
+            np.add.at(count_N, prompt, (new * n).astype(np.float32))
+        return state._replace(version=np.maximum(state.version, version.max(initial=0)))
+
+    def _kept(self, age: Ints) -> Floats:
+        return np.power(1.0 - self.forgetting, age)
+
+    def _prior(self, pool: PromptPool, prompt_B: Ints) -> tuple[Floats, Floats]:
+        rate = np.clip(pool.prior_pass_rate_N[prompt_B], PRIOR_MARGIN, 1 - PRIOR_MARGIN)
+        unknown = np.isnan(rate)
+        alpha_0 = np.where(unknown, self.prior_alpha, self.prior_strength * rate)
+        return alpha_0, np.where(unknown, self.prior_beta, self.prior_strength * (1 - rate))
+
+
+def _evidence(outcome: Outcome) -> tuple[Ints, Floats, Floats, Ints]:
+    """Prompt, successes, failures and newest policy version of every group with a scored rollout."""
+    ok, b = outcome.ok_R, len(outcome.plan)
+    group = outcome.group_R[ok]
+    n_B = counts(group, b)
+    success_B = np.bincount(group, weights=outcome.score_R[ok], minlength=b)
+    version_B = np.zeros(b, dtype=np.int64)
+    np.maximum.at(version_B, group, outcome.policy_version_R[ok])
+    has = n_B > 0
+    return outcome.plan.selection.prompt_B[has], success_B[has], (n_B - success_B)[has], version_B[has]

@@ -1,0 +1,120 @@
+"""Rollouts where they buy the most expected learning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from curricula.marginals import plug_in_marginals, posterior_marginals, spend
+from curricula.registry import register
+from curricula.stages import Stateless
+from curricula.types import CurriculaError, Estimate, Floats, Ints, Outcome, PromptPool, Selection
+
+CONFIDENCE = 0.9  # of the released code's cost estimate: so many rollouts make a mixed group this likely
+
+
+@register("budget", "knapsack")
+@dataclass(frozen=True)
+class Knapsack(Stateless):
+    """Maximise the summed value of N_i rollouts each, sum N_i = budget, min_n <= N_i <= max_n. Knapsack RL, arXiv 2509.25849.
+
+    V(N, p) = (1 - p^N - (1 - p)^N) x p (1 - p)^2: the chance of a mixed group times what one success teaches. V is concave in N,
+    so taking the largest marginals first is exact; ties go to the smaller group, then to the lower prompt id.
+
+    ``value="posterior"`` (ours, default) takes the expectation of V over the belief's Beta posterior: unseen prompts and prompts at
+    0/8 or 8/8 then need no special case, because their pass rate is uncertain. ``value="plug_in"`` puts the posterior mean into V.
+    ``min_value="official"`` (plug-in only) reproduces the released allocator: a prompt left at min_n counts as worth 0 instead of
+    V(min_n), unseen prompts get the even share, and the surplus over the cost estimate goes to prompts at p = 0. It needs a belief
+    without prior, for which unseen is 0/0 (recipe ``knapsack_published``). Where the released code asserts (all prompts live and
+    cheap) the surplus stays with the live prompts.
+
+    What ``max_n`` leaves is reported as unspent. A budget below min_n for each serves the most valuable groups and leaves out others.
+
+    >>> estimate = Estimate(np.array([1.0, 1.0]), np.array([1.0, 9.0]))
+    >>> Knapsack(value="plug_in", max_n=8).shares(estimate, 10)
+    array([5, 5])
+    """
+
+    min_n: int = 2
+    max_n: int = 128
+    value: Literal["posterior", "plug_in"] = "posterior"
+    min_value: Literal["exact", "official"] = "exact"
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.min_n <= self.max_n:
+            raise CurriculaError(f"knapsack: expected 2 <= min_n <= max_n, got min_n={self.min_n}, max_n={self.max_n}")
+        if self.min_value == "official" and self.value != "plug_in":
+            raise CurriculaError("knapsack: min_value 'official' reproduces the released code; it needs value 'plug_in'")
+
+    def allocate(self, state: Any, pool: PromptPool, selection: Selection, estimate: Estimate, n_rollouts: int) -> Ints:
+        """(B,) rollouts, decided in the order of prompt ids."""
+        order = np.argsort(pool.ids[selection.prompt_B])
+        n_B = np.zeros(len(selection), dtype=np.int64)
+        n_B[order] = self.shares(Estimate(estimate.alpha_B[order], estimate.beta_B[order]), n_rollouts)
+        return n_B
+
+    def extend(self, state: Any, pool: PromptPool, outcome: Outcome, estimate: Estimate) -> None:
+        return None
+
+    def shares(self, estimate: Estimate, n_rollouts: int) -> Ints:
+        """(B,) rollouts for prompts in the order of their ids."""
+        served = self._served(estimate, n_rollouts // self.min_n)
+        there = Estimate(estimate.alpha_B[served], estimate.beta_B[served])
+        n_B = np.zeros(len(estimate.alpha_B), dtype=np.int64)
+        n_B[served] = self._official(there, n_rollouts) if self.min_value == "official" else self._exact(there, n_rollouts)
+        return n_B
+
+    def marginals(self, estimate: Estimate, n_columns: int) -> Floats:
+        """(B, n_columns) worth of the rollouts after the first: V(2) - V(1), V(3) - V(2), ... An unseen 0/0 reads as Beta(1, 1)."""
+        unseen = estimate.alpha_B + estimate.beta_B == 0
+        known = Estimate(np.where(unseen, 1.0, estimate.alpha_B), np.where(unseen, 1.0, estimate.beta_B))
+        return posterior_marginals(known, n_columns) if self.value == "posterior" else plug_in_marginals(known.mean_B, n_columns)
+
+    def _served(self, estimate: Estimate, n_groups: int) -> Ints:
+        """Places of the prompts that get a group at all: all of them, or the most valuable ones."""
+        if n_groups >= len(estimate.alpha_B):
+            return np.arange(len(estimate.alpha_B))
+        worth_B = self.marginals(estimate, self.min_n - 1).sum(axis=1)
+        return np.sort(np.argsort(-worth_B, kind="stable")[:n_groups])
+
+    def _exact(self, estimate: Estimate, n_rollouts: int) -> Ints:
+        n_extra = n_rollouts - self.min_n * len(estimate.alpha_B)
+        return self.min_n + self._extra(estimate, n_extra, self.min_n - 1)
+
+    def _extra(self, estimate: Estimate, n_extra: int, n_worthless: int) -> Ints:
+        """(B,) rollouts beyond min_n; the marginals before column ``n_worthless`` are no part of the objective."""
+
+        def marginals(n_columns: int) -> Floats:
+            whole = self.marginals(estimate, self.min_n - 1 + n_columns)
+            beyond = whole[:, self.min_n - 1 :]
+            beyond[:, :1] += whole[:, n_worthless : self.min_n - 1].sum(axis=1, keepdims=True)
+            return beyond
+
+        return spend(marginals, n_extra, self.max_n - self.min_n)
+
+    def _official(self, estimate: Estimate, n_rollouts: int) -> Ints:
+        """The released procedure: fixed shares for what is not live, the fallback for p = 0, dynamic programming for the rest."""
+        unseen = estimate.alpha_B + estimate.beta_B == 0
+        p_B = np.where(unseen, 0.0, estimate.alpha_B / np.where(unseen, 1.0, estimate.alpha_B + estimate.beta_B))
+        live = (p_B > 0) & (p_B < 1)
+        n_B = np.where(unseen, n_rollouts // max(len(p_B), 1), self.min_n)
+        left = max(0, n_rollouts - int(n_B.sum()))
+        surplus = max(0, left - int(self._cost(p_B[live]).sum()))
+        receivers = np.flatnonzero(p_B == 0 if (p_B == 0).any() else ~live)
+        if len(receivers):
+            n_B[receivers] += _evenly(surplus, len(receivers))
+            left -= surplus
+        there = Estimate(estimate.alpha_B[live], estimate.beta_B[live])
+        n_B[live] += self._extra(there, left, 0)
+        return np.minimum(n_B, self.max_n)
+
+    def _cost(self, p_B: Floats) -> Floats:
+        """(B,) rollouts until a live prompt shows a mixed group, as the released code estimates them."""
+        return np.floor(np.minimum(self.max_n, np.log(1 - CONFIDENCE) / np.log(np.maximum(p_B, 1 - p_B))))
+
+
+def _evenly(n_units: int, n_parts: int) -> Ints:
+    """Equal parts; what does not divide goes to the first ones."""
+    return n_units // n_parts + (np.arange(n_parts) < n_units % n_parts)

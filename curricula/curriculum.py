@@ -1,0 +1,208 @@
+"""The one stateful object, and the only one that a host loop sees."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from curricula import checkpoint
+from curricula.draws import draw_quota, generator
+from curricula.fold import fold
+from curricula.ledger import carried, empty_ledger
+from curricula.recipes import Recipe, checked_exploration, read
+from curricula.registry import VERBS, name_of, parameters
+from curricula.stages import Quota, Stages
+from curricula.types import (
+    Bools,
+    CurriculaError,
+    Estimate,
+    Feedback,
+    Floats,
+    Ints,
+    Outcome,
+    PromptPool,
+    RolloutPlan,
+    Verdict,
+    group_ids,
+)
+
+
+class Curriculum:
+    """Decides what to roll out, how often and what to train on, and learns it from the results.
+
+    `plan`, `extend` and `judge` are pure: asked twice, they answer the same; only `update` changes state. A host loop:
+
+    >>> import numpy as np
+    >>> from curricula import Curriculum, Feedback, Outcome, PromptPool
+    >>> pool = PromptPool.from_columns(ids=["2+2", "3+4", "17*23", "31*12"], distributions=["add", "add", "mul", "mul"])
+    >>> curriculum = Curriculum.from_recipe("dump_ucb", pool)
+    >>> for step in range(3):
+    ...     plan = curriculum.plan(step, n_groups=2, n_rollouts=8)
+    ...     group_R = np.repeat(np.arange(len(plan)), plan.n_rollouts_B)  # your engine: this many completions of each prompt
+    ...     reward_R = np.arange(len(group_R)) % 2.0  # your verifier
+    ...     status_R, n_tokens_R, version_R = np.zeros_like(group_R), np.full_like(group_R, 5), np.full_like(group_R, step)
+    ...     outcome = Outcome(plan, group_R, reward_R, status_R, n_tokens_R, version_R)
+    ...     verdict = curriculum.judge(outcome)  # your learner trains on verdict.carries_gradient_R
+    ...     curriculum.update(Feedback(outcome, verdict))
+    >>> curriculum.metrics()["n_seen_prompts"]
+    4.0
+    """
+
+    def __init__(self, pool: PromptPool, stages: Stages, seed: int = 0, exploration: float = 0.02) -> None:
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise CurriculaError(f"curriculum seed: expected an integer >= 0, got {seed!r}")
+        self.pool = pool
+        self.stages = stages
+        self.seed = int(seed)
+        self.exploration = checked_exploration(exploration)
+        self._state: dict[str, Any] = {stage: getattr(stages, stage).init(pool) for stage in VERBS}
+        self._ledger = empty_ledger(len(pool))
+
+    @classmethod
+    def from_recipe(cls, recipe: str | Recipe, pool: PromptPool, seed: int = 0) -> Curriculum:
+        """A curriculum by recipe name (see `curricula.recipes.RECIPES`) or from a mapping of stages to policies."""
+        stages, exploration = read(recipe)
+        return cls(pool, stages, seed, exploration)
+
+    def plan(self, step: int, n_groups: int, n_rollouts: int, attempt: int = 0, exclude: Iterable[int] | Ints = ()) -> RolloutPlan:
+        """Which prompts, and how many rollouts of each: at most ``n_rollouts`` plus what earlier steps left.
+
+        Fewer groups come back where the pool has fewer free prompts or the budget fewer than two rollouts for each.
+        ``exclude`` names prompts (rows of the pool) that may not be chosen, such as those in flight.
+        """
+        if step < 0 or n_groups < 0 or n_rollouts < 0 or attempt < 0:
+            raise CurriculaError(
+                f"plan: expected numbers >= 0, got step={step}, attempt={attempt}, n_groups={n_groups}, n_rollouts={n_rollouts}"
+            )
+        budget = max(0, n_rollouts + carried(self._ledger, step, attempt))
+        probability_K = self.probabilities()
+        quota = self._quota(probability_K, min(n_groups, budget // 2), self._blocked(exclude), (step, attempt))
+        rng = generator(self.seed, step, attempt, 0, "selector")
+        selection = self.stages.selector.select(self._state["selector"], self.pool, quota, rng)
+        estimate = self.estimate(selection.prompt_B)
+        n_B = self.stages.budget.allocate(self._state["budget"], self.pool, selection, estimate, budget)
+        self._refuse_bad_allocation(n_B, len(selection), budget)
+        return RolloutPlan(
+            step=step,
+            attempt=attempt,
+            round=0,
+            selection=selection,
+            n_rollouts_B=n_B,
+            group_B=group_ids(step, attempt, len(selection)),
+            probability_K=probability_K,
+            n_carried=budget - n_rollouts,
+            n_unspent=budget - int(n_B.sum()),
+        )
+
+    def extend(self, outcome: Outcome) -> RolloutPlan | None:
+        """One more allocation round for the groups of a plan, or None. The next outcome belongs to ``plan.joined(more)``."""
+        plan = outcome.plan
+        estimate = self.estimate(plan.selection.prompt_B)
+        n_B = self.stages.budget.extend(self._state["budget"], self.pool, outcome, estimate)
+        if n_B is None or not n_B.any():
+            return None
+        self._refuse_bad_allocation(n_B, len(plan), plan.n_unspent, smallest=1)
+        return replace(plan, round=plan.round + 1, n_rollouts_B=n_B, n_unspent=plan.n_unspent - int(n_B.sum()))
+
+    def judge(self, outcome: Outcome) -> Verdict:
+        """Which groups enter the update."""
+        verdict = self.stages.filter.judge(self._state["filter"], self.pool, outcome)
+        if (len(verdict.kept_B), len(verdict.carries_gradient_R)) != (len(outcome.plan), len(outcome.group_R)):
+            raise CurriculaError(f"filter {self._name('filter')}: its verdict has other lengths than the outcome")
+        return verdict
+
+    def update(self, feedbacks: Feedback | Sequence[Feedback]) -> None:
+        """Learn. Each group counts once for ever; late, reordered, repeated and partial feedback is welcome."""
+        given = [feedbacks] if isinstance(feedbacks, Feedback) else list(feedbacks)
+        self._ledger, learnable = fold(self._ledger, given)
+        for feedback in learnable:
+            for stage in VERBS:
+                self._state[stage] = getattr(self.stages, stage).update(self._state[stage], self.pool, feedback)
+
+    def probabilities(self) -> Floats:
+        """(K,) share of each distribution in the next plan, the exploration floor included."""
+        k = self.pool.n_distributions
+        share_K = np.asarray(self.stages.distribution.probabilities(self._state["distribution"], self.pool), dtype=np.float64)
+        total = share_K.sum() if share_K.shape == (k,) else np.nan
+        if not (np.isfinite(total) and total > 0 and share_K.min() >= 0):
+            raise CurriculaError(
+                f"distribution {self._name('distribution')}: expected {k} probabilities, finite, >= 0, not all 0; got {share_K}"
+            )
+        return (1.0 - self.exploration) * (share_K / total) + self.exploration / k
+
+    def estimate(self, prompt: ArrayLike) -> Estimate:
+        """What is believed of the pass rate of these prompts (rows of the pool)."""
+        return self.stages.belief.estimate(self._state["belief"], self.pool, np.atleast_1d(np.asarray(prompt, dtype=np.int64)))
+
+    def metrics(self) -> dict[str, float]:
+        """Numbers for a log; ``n_unspent`` is in rollouts, the other counts in prompts or groups as their names say."""
+        probability_K, ledger = self.probabilities(), self._ledger
+        positive = probability_K[probability_K > 0]
+        return {
+            "effective_distributions": float(np.exp(-(positive * np.log(positive)).sum())),
+            "n_seen_prompts": float(np.count_nonzero(ledger.seen_N)),
+            "n_late_groups": float(ledger.n_late),
+            "n_repeated_groups": float(ledger.n_repeated),
+            "n_unspent_rollouts": float(ledger.unspent),
+            **{f"probability/{name}": float(p) for name, p in zip(self.pool.distribution_names, probability_K, strict=True)},
+        }
+
+    def state_dict(self) -> checkpoint.Arrays:
+        """Everything learned as a flat dict of arrays, for ``np.savez``; no pickle."""
+        return {**self._identity, **checkpoint.flatten({**self._state, "ledger": self._ledger})}
+
+    def load_state_dict(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take up a saved state.
+
+        Errors: CurriculaError naming the first difference when it belongs to other data, other policies or is damaged.
+        """
+        blank = {**{stage: getattr(self.stages, stage).init(self.pool) for stage in VERBS}, "ledger": empty_ledger(len(self.pool))}
+        checkpoint.refuse_other_run({**self._identity, **checkpoint.flatten(blank)}, arrays)
+        states = checkpoint.unflatten(blank, arrays)
+        self._ledger = states.pop("ledger")
+        self._state = states
+
+    @cached_property
+    def _identity(self) -> checkpoint.Arrays:
+        """What a saved state must share with the run that takes it up."""
+        policies = {f"meta.policy.{stage}": checkpoint.text(self._name(stage)) for stage in VERBS}
+        return {
+            "meta.version": np.array(checkpoint.VERSION),
+            "meta.fingerprint": checkpoint.text(self.pool.fingerprint),
+            "meta.prompt_hashes": checkpoint.prompt_hashes(self.pool),
+            **policies,
+            "meta.seed": np.array(self.seed),
+            "meta.exploration": np.array(self.exploration),
+        }
+
+    def _name(self, stage: str) -> str:
+        policy = getattr(self.stages, stage)
+        return f"{name_of(stage, policy)} {json.dumps(parameters(policy), sort_keys=True, default=repr)}"
+
+    def _blocked(self, exclude: Iterable[int] | Ints) -> Bools:
+        row = np.asarray(exclude if isinstance(exclude, np.ndarray) else list(exclude), dtype=np.int64)
+        if len(row) and not (row.min() >= 0 and row.max() < len(self.pool)):
+            raise CurriculaError(f"plan: exclude names rows outside 0..{len(self.pool) - 1} of the pool")
+        blocked_N = np.zeros(len(self.pool), dtype=np.bool_)
+        blocked_N[row] = True
+        return blocked_N
+
+    def _quota(self, probability_K: Floats, n_groups: int, blocked_N: Bools, place: tuple[int, int]) -> Quota:
+        pool = self.pool
+        n_blocked_K = np.bincount(pool.distribution_N[np.flatnonzero(blocked_N)], minlength=pool.n_distributions)
+        rng = generator(self.seed, *place, 0, "distribution")
+        expected_K, drawn_K = draw_quota(probability_K, pool.size_K - n_blocked_K, n_groups, rng, pool.name_order_K)
+        return Quota(drawn_K, expected_K, blocked_N)
+
+    def _refuse_bad_allocation(self, n_B: Ints, n_groups: int, budget: int, smallest: int = 2) -> None:
+        if n_B.shape != (n_groups,) or ((n_B != 0) & (n_B < smallest)).any() or n_B.sum() > budget:
+            raise CurriculaError(
+                f"budget {self._name('budget')}: expected {n_groups} numbers, each 0 or >= {smallest}, "
+                f"together at most {budget}; got {n_B}"
+            )

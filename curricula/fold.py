@@ -1,0 +1,113 @@
+"""Feedback in canonical order: what is learned does not depend on how results were packaged, ordered or repeated.
+
+All feedbacks of one step that arrive together become one, with its groups by id and the rollouts of a group by value. Groups
+that were learned from before, groups that come too late, and groups without a single rollout (not back yet) are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
+
+import numpy as np
+
+from curricula.ledger import Ledger, is_fresh, plan_id, record, settle
+from curricula.types import Feedback, Floats, Ints, Outcome, Selection, Verdict
+
+
+def fold(ledger: Ledger, feedbacks: Sequence[Feedback]) -> tuple[Ledger, list[Feedback]]:
+    """The books afterwards, and what is to be learned, oldest step first."""
+    fresh = []
+    ordered = sorted(feedbacks, key=lambda feedback: plan_id(feedback.plan))
+    for _, same in groupby(ordered, key=_kind):
+        joined = join(list(same))
+        ledger, learned = _learn_once(ledger, joined)
+        fresh.append(learned)
+    for feedback in ordered:
+        ledger = settle(ledger, feedback.plan)
+    return ledger, [feedback for feedback in fresh if len(feedback.plan)]
+
+
+def _kind(feedback: Feedback) -> tuple[int, tuple[float, float], bool]:
+    """What feedbacks must share to become one."""
+    return feedback.plan.step, feedback.outcome.reward_range, feedback.advantage_R is None
+
+
+def _learn_once(ledger: Ledger, feedback: Feedback) -> tuple[Ledger, Feedback]:
+    group_B = feedback.plan.group_B
+    back_B = np.bincount(feedback.outcome.group_R, minlength=len(group_B)) > 0
+    fresh_B, late_B = is_fresh(ledger, group_B)
+    first_B = np.zeros(len(group_B), dtype=np.bool_)
+    first_B[_first_by_id(group_B, back_B & fresh_B)] = True
+    ledger = ledger._replace(
+        n_late=ledger.n_late + np.count_nonzero(back_B & late_B),
+        n_repeated=ledger.n_repeated + np.count_nonzero(back_B & ~late_B & ~first_B),
+    )
+    learned = take_groups(feedback, _first_by_id(group_B, first_B))
+    return record(ledger, learned.plan.selection.prompt_B, learned.plan.group_B), learned
+
+
+def _first_by_id(group_B: Ints, wanted_B: np.ndarray) -> Ints:
+    """Places of the wanted groups by ascending id, the first of each id."""
+    place = np.flatnonzero(wanted_B)
+    return place[np.unique(group_B[place], return_index=True)[1]]
+
+
+def take_groups(feedback: Feedback, place: Ints) -> Feedback:
+    """The feedback of these groups alone, in this order, rollouts of a group by reward, status, length, version and advantage."""
+    plan, outcome, verdict = feedback.plan, feedback.outcome, feedback.verdict
+    new_place_B = np.full(len(plan), -1, dtype=np.int64)
+    new_place_B[place] = np.arange(len(place))
+    rollout = _by_value(feedback, new_place_B[outcome.group_R])
+    plan = replace(
+        plan,
+        selection=Selection(*(column[place] for column in _columns(plan.selection))),
+        n_rollouts_B=plan.n_rollouts_B[place],
+        group_B=plan.group_B[place],
+    )
+    outcome = Outcome(plan, new_place_B[outcome.group_R][rollout], *(c[rollout] for c in _columns(outcome)), outcome.reward_range)
+    verdict = Verdict(verdict.kept_B[place], verdict.reason_B[place], verdict.carries_gradient_R[rollout], verdict.refill)
+    return Feedback(outcome, verdict, None if feedback.advantage_R is None else feedback.advantage_R[rollout])
+
+
+def join(feedbacks: Sequence[Feedback]) -> Feedback:
+    """Feedbacks of one step as one; its plan has the identity and the probabilities of the first."""
+    if len(feedbacks) == 1:
+        return feedbacks[0]
+    plans, outcomes = [f.plan for f in feedbacks], [f.outcome for f in feedbacks]
+    plan = replace(
+        plans[0],
+        selection=Selection(*_stacked([plan.selection for plan in plans])),
+        n_rollouts_B=np.concatenate([plan.n_rollouts_B for plan in plans]),
+        group_B=np.concatenate([plan.group_B for plan in plans]),
+    )
+    offsets = np.cumsum([0, *(len(plan) for plan in plans[:-1])])
+    group_R = np.concatenate([outcome.group_R + offset for outcome, offset in zip(outcomes, offsets, strict=True)])
+    advantages = [f.advantage_R for f in feedbacks if f.advantage_R is not None]
+    return Feedback(
+        Outcome(plan, group_R, *_stacked(outcomes), outcomes[0].reward_range),
+        Verdict(*_stacked([f.verdict for f in feedbacks])),
+        np.concatenate(advantages) if advantages else None,
+    )
+
+
+def _by_value(feedback: Feedback, group_R: Ints) -> Ints:
+    """Rollouts of the taken groups in canonical order; negative groups are left out."""
+    keys: list[Floats | Ints] = [group_R, feedback.outcome.reward_R, *_columns(feedback.outcome)[1:]]
+    if feedback.advantage_R is not None:
+        keys.append(feedback.advantage_R)
+    return np.lexsort(keys[::-1])[np.count_nonzero(group_R < 0) :]
+
+
+def _columns(record: Selection | Outcome | Verdict) -> tuple[np.ndarray, ...]:
+    """The arrays of a record that travel together when groups or rollouts are taken or stacked."""
+    if isinstance(record, Selection):
+        return record.prompt_B, record.distribution_B, record.propensity_B
+    if isinstance(record, Verdict):
+        return record.kept_B, record.reason_B, record.carries_gradient_R
+    return record.reward_R, record.status_R, record.n_tokens_R, record.policy_version_R
+
+
+def _stacked(records: Sequence[Selection | Outcome | Verdict]) -> list[np.ndarray]:
+    return [np.concatenate(columns) for columns in zip(*map(_columns, records), strict=True)]

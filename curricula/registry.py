@@ -1,0 +1,169 @@
+"""Policies by stage and name. A policy registers itself; its folder is imported whole, so no list is edited to add one."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from curricula.types import CurriculaError, PromptPool, known_or_raise
+
+# The verb that every policy of a stage has, in the order in which data passes.
+VERBS = {
+    "belief": "estimate",
+    "distribution": "probabilities",
+    "selector": "select",
+    "budget": "allocate",
+    "filter": "judge",
+}
+_registered: dict[str, dict[str, type]] = {stage: {} for stage in VERBS}
+P = TypeVar("P", bound=type)
+
+
+def register(stage: str, name: str) -> Callable[[P], P]:
+    """Class decorator: makes a frozen dataclass known as policy ``name`` of ``stage``."""
+    known_or_raise("stage", stage, tuple(VERBS))
+
+    def add(policy: P) -> P:
+        there = _registered[stage].setdefault(name, policy)
+        if there.__qualname__ != policy.__qualname__ or there.__module__ != policy.__module__:
+            raise CurriculaError(f"registry: {stage} policy {name!r} exists already in {there.__module__}; choose another name")
+        return policy
+
+    return add
+
+
+def names(stage: str) -> tuple[str, ...]:
+    """Registered names of a stage, sorted."""
+    known_or_raise("stage", stage, tuple(VERBS))
+    _import_folder(stage)
+    return tuple(sorted(_registered[stage]))
+
+
+def build(stage: str, spec: str | Mapping[str, Any]) -> Any:
+    """The policy that a recipe names: ``"even"`` or ``{"name": "dump_ucb", "tau": 0.2}``.
+
+    The name is a registered one or ``"package.module:Class"``.
+    Errors: CurriculaError for an unknown name, an unknown key or a value of the wrong type, naming stage, key and what is known.
+
+    >>> build("budget", {"name": "knapsack", "max_n": 64}).max_n
+    64
+    """
+    given = {"name": spec} if isinstance(spec, str) else dict(spec)
+    name = given.pop("name", None)
+    if not isinstance(name, str):
+        raise CurriculaError(f"{stage}: expected a key 'name', got {sorted(given)}; known: {', '.join(names(stage))}")
+    policy = find(stage, name)
+    _refuse_bad_keys(stage, name, policy, given)
+    return policy(**{key: _checked(f"{stage} policy {name!r}, {key}", kind_of(policy, key), value) for key, value in given.items()})
+
+
+def find(stage: str, name: str) -> type:
+    """The class behind a name; imports ``package.module:Class``."""
+    if ":" in name:
+        return _outside(stage, name)
+    known_or_raise(f"{stage} policy", name, names(stage))
+    return _registered[stage][name]
+
+
+def parameters(policy: Any) -> dict[str, Any]:
+    """Hyper-parameters of a policy (class or instance) as plain values; a class gives its defaults."""
+    if not isinstance(policy, type):
+        return {f.name: getattr(policy, f.name) for f in fields(policy)}
+    return {f.name: f.default_factory() if f.default_factory is not MISSING else f.default for f in fields(policy)}
+
+
+def name_of(stage: str, policy: Any) -> str:
+    """The registered name of a policy, or ``module:Class``."""
+    _import_folder(stage)
+    for name, known in _registered[stage].items():
+        if type(policy) is known:
+            return name
+    return f"{type(policy).__module__}:{type(policy).__qualname__}"
+
+
+@dataclass(frozen=True)
+class Description:
+    """One line of ``curricula policies``."""
+
+    stage: str
+    name: str
+    summary: str  # first line of the docstring
+    defaults: dict[str, Any]
+    state_bytes_per_prompt: float
+    state_bytes_per_distribution: float
+
+
+def describe() -> list[Description]:
+    """Every registered policy, stage by stage."""
+    return [_description(stage, name) for stage in VERBS for name in names(stage)]
+
+
+def _description(stage: str, name: str) -> Description:
+    policy = find(stage, name)
+    summary = (policy.__doc__ or "").strip().splitlines()[0]
+    return Description(stage, name, summary, parameters(policy), *_state_growth(policy()))
+
+
+def _state_growth(policy: Any) -> tuple[float, float]:
+    """Bytes of state per further prompt and per further distribution, read off three small pools."""
+    base, more_prompts, more_distributions = (_state_bytes(policy, n, k) for n, k in ((64, 2), (128, 2), (64, 4)))
+    return (more_prompts - base) / 64, (more_distributions - base) / 2
+
+
+def _state_bytes(policy: Any, n_prompts: int, n_distributions: int) -> int:
+    pool = PromptPool.from_columns(map(str, range(n_prompts)), (str(i % n_distributions) for i in range(n_prompts)))
+    return sum(np.asarray(array).nbytes for array in policy.init(pool))
+
+
+@cache
+def _import_folder(stage: str) -> None:
+    folder = importlib.import_module(f"curricula.{stage}")
+    for module in sorted(info.name for info in pkgutil.iter_modules(folder.__path__)):
+        importlib.import_module(f"curricula.{stage}.{module}")
+
+
+def _outside(stage: str, name: str) -> type:
+    module, _, attribute = name.partition(":")
+    try:
+        policy = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise CurriculaError(f"{stage} policy {name!r}: cannot be imported ({error}); write package.module:Class") from error
+    if not (isinstance(policy, type) and is_dataclass(policy) and hasattr(policy, VERBS[stage])):
+        raise CurriculaError(f"{stage} policy {name!r}: expected a dataclass with a method {VERBS[stage]!r}, got {policy!r}")
+    return policy
+
+
+def _refuse_bad_keys(stage: str, name: str, policy: type, given: Mapping[str, Any]) -> None:
+    known = tuple(f.name for f in fields(policy))
+    for key in given:
+        if not known:
+            raise CurriculaError(f"{stage} policy {name!r} has no parameters, got {key!r}")
+        known_or_raise(f"key of {stage} policy {name!r}:", key, known)
+    missing = [f.name for f in fields(policy) if f.default is MISSING and f.default_factory is MISSING and f.name not in given]
+    if missing:
+        raise CurriculaError(f"{stage} policy {name!r}: missing key(s) {', '.join(missing)}")
+
+
+def kind_of(policy: type, key: str) -> Any:
+    """The declared type of a hyper-parameter."""
+    return get_type_hints(policy).get(key, Any)
+
+
+def _checked(where: str, kind: Any, value: Any) -> Any:
+    """The value, if it fits its declaration: numbers, text, switches and choices; anything else is the policy's own business."""
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise CurriculaError(f"{where}: expected one of {', '.join(map(repr, get_args(kind)))}, got {value!r}")
+        return value
+    accepted = {float: (int, float), int: (int,), bool: (bool,), str: (str,)}.get(kind)
+    if accepted is None:
+        return value
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        raise CurriculaError(f"{where}: expected {kind.__name__}, got {value!r} ({type(value).__name__})")
+    return kind(value)
