@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from curricula.types import CurriculaError
+from rollout.ranges import at_least
 from rollout.types import Sampling
 
 
@@ -27,8 +28,9 @@ class EngineSettings:
     options: dict[str, Any] = field(default_factory=dict)  # handed to the backend as they are, e.g. vLLM engine arguments
 
     def __post_init__(self) -> None:
-        if self.n_engines < 1:
-            raise CurriculaError(f"engine.n_engines: expected >= 1, got {self.n_engines}")
+        at_least("engine", 1, n_engines=self.n_engines, max_concurrent_rollouts=self.max_concurrent_rollouts)
+        at_least("engine", 0, cpus_per_engine=self.cpus_per_engine, gpus_per_engine=self.gpus_per_engine)
+        at_least("engine", 0, max_model_tokens=self.max_model_tokens, max_restarts=self.max_restarts)
         if self.placement == "driver" and self.n_engines != 1:
             raise CurriculaError("engine: placement 'driver' holds one engine; use placement 'ray' for several")
 
@@ -40,6 +42,13 @@ class VerifierSettings:
     max_failure_share: float = 0.2  # of one step's rollouts; more stops the run
     score_truncated: bool = True  # False: completions cut at max_tokens get status TRUNCATED and no reward
     memory_limit_mb: int = 2048  # per worker
+
+    def __post_init__(self) -> None:
+        at_least("verifier", 1, n_workers=self.n_workers, memory_limit_mb=self.memory_limit_mb)
+        if not self.deadline_s > 0:
+            raise CurriculaError(f"verifier.deadline_s: expected seconds above 0, got {self.deadline_s}")
+        if not 0 <= self.max_failure_share <= 1:
+            raise CurriculaError(f"verifier.max_failure_share: expected 0..1, got {self.max_failure_share}")
 
 
 @dataclass(frozen=True)
@@ -57,8 +66,10 @@ class RolloutSettings:
     log_texts: float = 1.0  # share of groups whose completions are logged as text
 
     def __post_init__(self) -> None:
-        if self.groups_per_step < 1:
-            raise CurriculaError(f"rollout.groups_per_step: expected >= 1, got {self.groups_per_step}")
+        at_least("rollout", 1, groups_per_step=self.groups_per_step, max_attempts=self.max_attempts)
+        at_least("rollout", 0, max_rollouts_per_step=self.max_rollouts_per_step)
+        if not 0 <= self.log_texts <= 1:
+            raise CurriculaError(f"rollout.log_texts: expected a share in 0..1, got {self.log_texts}")
         if self.rollouts_per_group < 2:
             raise CurriculaError(
                 f"rollout.rollouts_per_group: a group of {self.rollouts_per_group} has no group-relative advantage; "

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,10 +67,17 @@ class Tally:
         return remaining * sum(self.step_seconds) / len(self.step_seconds)
 
 
-def progress(console: Console | None = None, every: int = 10) -> Observer:
-    """The display that fits the console."""
-    console = console or Console()
-    return LiveProgress(console) if console.is_terminal else PlainProgress(console, every)
+@contextmanager
+def progress(console: Console, every: int = 10) -> Iterator[Observer]:
+    """The display that fits the console; it lets go of the terminal however the run ends."""
+    if not console.is_terminal:
+        yield PlainProgress(console, every)
+        return
+    live = LiveProgress(console)
+    try:
+        yield live
+    finally:
+        live.stop()
 
 
 class PlainProgress(Silent):
@@ -116,6 +124,10 @@ class LiveProgress(Silent):
         self._tally.evaluations.append(result)
 
     def on_end(self, summary: RunSummary) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Leave the last picture on the screen; may be called again."""
         self._live.stop()
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from curricula.types import CurriculaError
+from rollout.ranges import at_least
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,10 @@ class LoraSettings:
     alpha: float = 32.0
     dropout: float = 0.0
     target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+    def __post_init__(self) -> None:
+        at_least("lora", 1, rank=self.rank)
+        at_least("lora", 0, alpha=self.alpha, dropout=self.dropout)
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,11 @@ class LearnerSettings:
     cpus_per_rank: float = 1.0
 
     def __post_init__(self) -> None:
+        at_least("learner", 1, updates_per_step=self.updates_per_step, n_ranks=self.n_ranks)
+        at_least("learner", 1, tokens_per_micro_batch=self.tokens_per_micro_batch, logprob_chunk_tokens=self.logprob_chunk_tokens)
+        at_least("learner", 0, clip_low=self.clip_low, clip_high=self.clip_high, dual_clip=self.dual_clip)
+        at_least("learner", 0, kl_coefficient=self.kl_coefficient, importance_cap=self.importance_cap)
+        at_least("learner", 0, max_grad_norm=self.max_grad_norm, weight_decay=self.weight_decay)
         if self.placement == "driver" and self.n_ranks != 1:
             raise CurriculaError("learner: placement 'driver' holds one rank; use placement 'ray' for several")
 
@@ -61,6 +71,10 @@ class EvaluationSettings:
     prompts_per_distribution: int = 64
     samples_per_prompt: int = 4  # average of k at the training temperature; greedy is always measured
 
+    def __post_init__(self) -> None:
+        at_least("evaluation", 0, every=self.every)
+        at_least("evaluation", 1, prompts_per_distribution=self.prompts_per_distribution, samples_per_prompt=self.samples_per_prompt)
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -70,3 +84,6 @@ class RunSettings:
     checkpoint_every: int = 20  # steps
     keep_checkpoints: int = 2
     agreement_tolerance: float = 0.05  # mean |log-prob difference| of engine and learner after the first update
+
+    def __post_init__(self) -> None:
+        at_least("run", 1, n_steps=self.n_steps, checkpoint_every=self.checkpoint_every, keep_checkpoints=self.keep_checkpoints)

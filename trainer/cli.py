@@ -1,0 +1,132 @@
+"""The command line: `curricula train`, `plan`, `policies`, `warm-start`, `report`, `demo`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from curricula.types import CurriculaError
+from trainer.recipe import Recipe, load_recipe
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="A curriculum engine for GRPO post-training."
+)
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe file (YAML), see configs/.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="Change one value of the recipe; repeatable.")]
+Folder = Annotated[Path | None, typer.Option(help="Where the run writes, instead of run.folder.")]
+RayAddress = Annotated[str | None, typer.Option(help="Head of an existing Ray cluster; without it a private one is started.")]
+
+
+@app.command()
+def train(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    ray_address: RayAddress = None,
+    folder: Folder = None,
+) -> None:
+    """Run GRPO by a recipe; ends with accuracy before and after, and the report."""
+    _train(_recipe(recipe, overrides, folder), resume, ray_address)
+
+
+@app.command()
+def demo(recipe: RecipeFile = Path("configs/quickstart_cpu.yaml"), overrides: Overrides = None) -> None:
+    """Like train, each time in a folder of its own."""
+    chosen = _recipe(recipe, overrides, None)
+    _train(_recipe(recipe, overrides, _free(chosen.folder)), resume=False, ray_address=None)
+
+
+@app.command()
+def plan(recipe: RecipeFile, overrides: Overrides = None) -> None:
+    """Show pool, distributions, first plan and cost; starts nothing."""
+    from trainer.dry_run import dry_run
+    from trainer.tables import plan_view
+
+    Console().print(plan_view(dry_run(_recipe(recipe, overrides, None))))
+
+
+@app.command()
+def policies() -> None:
+    """List every policy, stage by stage."""
+    from trainer.tables import policies_table
+
+    Console().print(policies_table())
+
+
+@app.command()
+def warm_start(recipe: RecipeFile, overrides: Overrides = None) -> None:
+    """Make the small model of a recipe by worked examples (cached)."""
+    from trainer.warm_start import warm_started
+
+    chosen = _recipe(recipe, overrides, None)
+    if chosen.warm_start is None:
+        raise CurriculaError(f"{recipe}: it has no warm_start; the model is {chosen.model.path!r} as it is")
+    typer.echo(str(warm_started(chosen)))
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, finished or not.")]) -> None:
+    """Write RUN/report.html, one page that needs nothing else."""
+    from trainer.report import write_report
+
+    typer.echo(str(write_report(run)))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point; what the user can mend is one red message and exit code 2, never a traceback."""
+    try:
+        app(arguments)
+    except CurriculaError as error:
+        Console(stderr=True).print(Text(str(error), style="red"), soft_wrap=True)
+        raise SystemExit(2) from None
+
+
+def _recipe(path: Path, overrides: Sequence[str] | None, folder: Path | None) -> Recipe:
+    here = [f"run.folder='{folder}'"] if folder else []
+    return load_recipe(path, [*(overrides or ()), *here])
+
+
+def _train(recipe: Recipe, resume: bool, ray_address: str | None) -> None:
+    from trainer.loop import run
+    from trainer.observer import Observers
+    from trainer.progress import progress
+    from trainer.tensorboard import TensorBoard
+
+    console = Console()
+    with progress(console) as shown:
+        observer = Observers([shown, TensorBoard(recipe.folder / "tensorboard")])
+        summary = run(recipe, resume=resume, ray_address=ray_address, observer=observer)
+    if summary.stopped_early:
+        console.print(f"stopped after {summary.n_steps} steps, saved; go on with --resume")
+    _close(Path(summary.folder), console)
+
+
+def _close(folder: Path, console: Console) -> None:
+    """Accuracy before and after, and where the report is."""
+    from trainer.report import write_report
+    from trainer.report.data import read_run
+    from trainer.tables import accuracy_table
+
+    evaluations = read_run(folder).evaluations
+    if len(evaluations) > 1:
+        console.print(accuracy_table(evaluations))
+    console.print(f"report: {write_report(folder)}", soft_wrap=True, highlight=False)
+
+
+def _free(folder: Path) -> Path:
+    """The folder, or the first of folder-2, folder-3, ... that is not there."""
+    candidate, n = folder, 1
+    while candidate.exists():
+        n += 1
+        candidate = folder.with_name(f"{folder.name}-{n}")
+    return candidate
+
+
+if __name__ == "__main__":
+    main()
