@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,16 +92,18 @@ def build_learner(recipe: Recipe, model_path: str) -> Learner:
         from trainer.simulated_learner import SimulatedLearner
 
         return SimulatedLearner(ItemResponse(**recipe.rollout.engine.options))
-    from dataclasses import replace
-
     model, sampling = replace(recipe.model, path=model_path), recipe.rollout.sampling
     temperature = sampling.temperature or 1.0
     if settings.placement == "ray":
         from trainer.learner_ranks import RankedLearner
 
         return RankedLearner(model, settings, temperature, sampling.max_tokens)
+    import torch
+
     from trainer.learner import TorchLearner
 
+    if settings.cpus_per_rank and not torch.cuda.is_available():
+        torch.set_num_threads(max(1, int(settings.cpus_per_rank)))  # the engines need the others
     return TorchLearner(model, settings, temperature, sampling.max_tokens)
 
 
