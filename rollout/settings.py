@@ -37,6 +37,8 @@ class EngineSettings:
 
 @dataclass(frozen=True)
 class VerifierSettings:
+    """Where rewards are computed, and how long that may take."""
+
     n_workers: int = 1
     deadline_s: float = 10.0  # per completion
     max_failure_share: float = 0.2  # of one step's rollouts; more stops the run

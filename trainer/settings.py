@@ -11,6 +11,8 @@ from rollout.ranges import at_least
 
 @dataclass(frozen=True)
 class LoraSettings:
+    """Low-rank adapters instead of full weights."""
+
     rank: int = 16
     alpha: float = 32.0
     dropout: float = 0.0
@@ -23,6 +25,8 @@ class LoraSettings:
 
 @dataclass(frozen=True)
 class ModelSettings:
+    """The model that is made better."""
+
     path: str = ""  # Hugging Face name or a folder that from_pretrained reads
     dtype: Literal["float32", "bfloat16"] = "bfloat16"  # of the learner's weights
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
@@ -67,17 +71,22 @@ class LearnerSettings:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
+    """What is measured on held-out prompts, and when."""
+
     every: int = 0  # steps; 0 = before the first and after the last only
     prompts_per_distribution: int = 64
     samples_per_prompt: int = 4  # average of k at the training temperature; greedy is always measured
 
     def __post_init__(self) -> None:
         at_least("evaluation", 0, every=self.every)
-        at_least("evaluation", 1, prompts_per_distribution=self.prompts_per_distribution, samples_per_prompt=self.samples_per_prompt)
+        at_least("evaluation", 1, prompts_per_distribution=self.prompts_per_distribution)
+        at_least("evaluation", 1, samples_per_prompt=self.samples_per_prompt)
 
 
 @dataclass(frozen=True)
 class RunSettings:
+    """How long, in which mode, and where to."""
+
     n_steps: int = 100
     mode: Literal["on_policy", "one_step_ahead"] = "on_policy"
     folder: str = "runs/{name}"

