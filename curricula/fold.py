@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from curricula.ledger import Ledger, is_fresh, plan_id, record, settle
-from curricula.types import Feedback, Floats, Ints, Outcome, Selection, Verdict
+from curricula.types import Feedback, Ints, Outcome, Selection, Verdict
 
 
 def fold(ledger: Ledger, feedbacks: Sequence[Feedback]) -> tuple[Ledger, list[Feedback]]:
@@ -59,55 +61,60 @@ def take_groups(feedback: Feedback, place: Ints) -> Feedback:
     plan, outcome, verdict = feedback.plan, feedback.outcome, feedback.verdict
     new_place_B = np.full(len(plan), -1, dtype=np.int64)
     new_place_B[place] = np.arange(len(place))
-    rollout = _by_value(feedback, new_place_B[outcome.group_R])
+    new_group_R = new_place_B[outcome.group_R]
+    rollout = _by_value(feedback, new_group_R)
     plan = replace(
         plan,
-        selection=Selection(*(column[place] for column in _columns(plan.selection))),
+        selection=Selection(*(column[place] for column in _of_selection(plan.selection))),
         n_rollouts_B=plan.n_rollouts_B[place],
         group_B=plan.group_B[place],
     )
-    outcome = Outcome(plan, new_place_B[outcome.group_R][rollout], *(c[rollout] for c in _columns(outcome)), outcome.reward_range)
-    verdict = Verdict(verdict.kept_B[place], verdict.reason_B[place], verdict.carries_gradient_R[rollout], verdict.refill)
-    return Feedback(outcome, verdict, None if feedback.advantage_R is None else feedback.advantage_R[rollout])
+    reward, status, n_tokens, version = (column[rollout] for column in _of_outcome(outcome))
+    return Feedback(
+        Outcome(plan, new_group_R[rollout], reward, status, n_tokens, version, outcome.reward_range),
+        Verdict(verdict.kept_B[place], verdict.reason_B[place], verdict.carries_gradient_R[rollout], verdict.refill),
+        None if feedback.advantage_R is None else feedback.advantage_R[rollout],
+    )
 
 
 def join(feedbacks: Sequence[Feedback]) -> Feedback:
     """Feedbacks of one step as one; its plan has the identity and the probabilities of the first."""
     if len(feedbacks) == 1:
         return feedbacks[0]
-    plans, outcomes = [f.plan for f in feedbacks], [f.outcome for f in feedbacks]
+    plans, outcomes, verdicts = [f.plan for f in feedbacks], [f.outcome for f in feedbacks], [f.verdict for f in feedbacks]
     plan = replace(
         plans[0],
-        selection=Selection(*_stacked([plan.selection for plan in plans])),
+        selection=Selection(*_stacked([_of_selection(plan.selection) for plan in plans])),
         n_rollouts_B=np.concatenate([plan.n_rollouts_B for plan in plans]),
         group_B=np.concatenate([plan.group_B for plan in plans]),
     )
     offsets = np.cumsum([0, *(len(plan) for plan in plans[:-1])])
     group_R = np.concatenate([outcome.group_R + offset for outcome, offset in zip(outcomes, offsets, strict=True)])
+    reward, status, n_tokens, version = _stacked([_of_outcome(outcome) for outcome in outcomes])
+    kept, reason, carries = _stacked([(v.kept_B, v.reason_B, v.carries_gradient_R) for v in verdicts])
     advantages = [f.advantage_R for f in feedbacks if f.advantage_R is not None]
     return Feedback(
-        Outcome(plan, group_R, *_stacked(outcomes), outcomes[0].reward_range),
-        Verdict(*_stacked([f.verdict for f in feedbacks])),
+        Outcome(plan, group_R, reward, status, n_tokens, version, outcomes[0].reward_range),
+        Verdict(kept, reason, carries, verdicts[0].refill),
         np.concatenate(advantages) if advantages else None,
     )
 
 
 def _by_value(feedback: Feedback, group_R: Ints) -> Ints:
-    """Rollouts of the taken groups in canonical order; negative groups are left out."""
-    keys: list[Floats | Ints] = [group_R, feedback.outcome.reward_R, *_columns(feedback.outcome)[1:]]
-    if feedback.advantage_R is not None:
-        keys.append(feedback.advantage_R)
-    return np.lexsort(keys[::-1])[np.count_nonzero(group_R < 0) :]
+    """Rollouts of the taken groups in canonical order; those with a negative group are left out."""
+    reward, status, n_tokens, version = _of_outcome(feedback.outcome)
+    advantage = () if feedback.advantage_R is None else (feedback.advantage_R,)
+    order: Ints = np.lexsort((*advantage, version, n_tokens, status, reward, group_R))  # the last key sorts first
+    return order[np.count_nonzero(group_R < 0) :]
 
 
-def _columns(record: Selection | Outcome | Verdict) -> tuple[np.ndarray, ...]:
-    """The arrays of a record that travel together when groups or rollouts are taken or stacked."""
-    if isinstance(record, Selection):
-        return record.prompt_B, record.distribution_B, record.propensity_B
-    if isinstance(record, Verdict):
-        return record.kept_B, record.reason_B, record.carries_gradient_R
-    return record.reward_R, record.status_R, record.n_tokens_R, record.policy_version_R
+def _of_selection(selection: Selection) -> tuple[NDArray[Any], ...]:
+    return selection.prompt_B, selection.distribution_B, selection.propensity_B
 
 
-def _stacked(records: Sequence[Selection | Outcome | Verdict]) -> list[np.ndarray]:
-    return [np.concatenate(columns) for columns in zip(*map(_columns, records), strict=True)]
+def _of_outcome(outcome: Outcome) -> tuple[NDArray[Any], ...]:
+    return outcome.reward_R, outcome.status_R, outcome.n_tokens_R, outcome.policy_version_R
+
+
+def _stacked(records: Sequence[tuple[NDArray[Any], ...]]) -> list[NDArray[Any]]:
+    return [np.concatenate(columns) for columns in zip(*records, strict=True)]

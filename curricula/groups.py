@@ -41,7 +41,8 @@ def spreads(value_R: Floats, group_R: Ints, n_groups: int) -> Floats:
     high, low = np.full(n_groups, -np.inf), np.full(n_groups, np.inf)
     np.maximum.at(high, group_R, value_R)
     np.minimum.at(low, group_R, value_R)
-    return high - low
+    width_B: Floats = high - low
+    return width_B
 
 
 def scored(outcome: Outcome) -> tuple[Floats, Ints]:

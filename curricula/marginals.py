@@ -1,8 +1,8 @@
 """What one more rollout is worth, and the exact way to spend rollouts where they are worth most.
 
-V(N, p) = (1 - p^N - q^N) x p q^2 with q = 1 - p has V(1) = 0 and V(n + 1) - V(n) = p q^2 (p^n q + q^n p), which falls with n. A sum of
-such functions is maximised by taking the largest marginals first (Fox 1966), and the expectation of V over a Beta posterior
-falls in the same way.
+V(N, p) = (1 - p^N - q^N) x p q^2 with q = 1 - p has V(1) = 0 and V(n + 1) - V(n) = p q^2 (p^n q + q^n p), which falls with n.
+A sum of such functions is maximised by taking the largest marginals first (Fox 1966); the marginals of V's expectation over a
+Beta posterior fall in the same way.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ def plug_in_marginals(p_B: Floats, n_columns: int) -> Floats:
     """
     p, q = p_B[:, None], 1.0 - p_B[:, None]
     power_p, power_q = (np.cumprod(np.repeat(x, n_columns, axis=1), axis=1) for x in (p, q))
-    return p * q * q * (power_p * q + power_q * p)
+    worth_BC: Floats = p * q * q * (power_p * q + power_q * p)
+    return worth_BC
 
 
 def posterior_marginals(estimate: Estimate, n_columns: int) -> Floats:
@@ -41,7 +42,8 @@ def posterior_marginals(estimate: Estimate, n_columns: int) -> Floats:
     success, failure = np.repeat(first, n_columns, axis=1), np.repeat(first, n_columns, axis=1)
     success[:, 1:] *= np.cumprod((a + 1 + n) / (total + 4 + n), axis=1)
     failure[:, 1:] *= np.cumprod((b + 2 + n) / (total + 4 + n), axis=1)
-    return success + failure
+    worth_BC: Floats = success + failure
+    return worth_BC
 
 
 def spend(marginals: Marginals, n_units: int, n_columns: int) -> Ints:
@@ -66,6 +68,7 @@ def take_largest(marginal_BC: Floats, n_units: int) -> Ints:
         return np.zeros(n_rows, dtype=np.int64)
     place = marginal_BC.size - n_units
     least = np.partition(marginal_BC, place, axis=None)[place]
-    taken_B = np.count_nonzero(marginal_BC > least, axis=1)
+    taken_B: Ints = np.count_nonzero(marginal_BC > least, axis=1)
     tied_rows = np.nonzero(least == marginal_BC.T)[1]
-    return taken_B + np.bincount(tied_rows[: n_units - taken_B.sum()], minlength=n_rows)
+    taken_B += np.bincount(tied_rows[: n_units - taken_B.sum()], minlength=n_rows)
+    return taken_B

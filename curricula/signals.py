@@ -38,5 +38,6 @@ def softmax(score_K: Floats, temperature: float) -> Floats:
     array([1., 0.])
     """
     with np.errstate(over="ignore"):
-        weight_K = np.exp((score_K - score_K.max()) / temperature)
-    return weight_K / weight_K.sum()
+        weight_K: Floats = np.exp((score_K - score_K.max()) / temperature)
+    weight_K /= weight_K.sum()
+    return weight_K

@@ -78,7 +78,7 @@ class PromptPool:
     ids: NDArray[np.str_]  # (N,) unique, stable across runs
     distribution_N: Ints  # (N,) index into distribution_names
     distribution_names: tuple[str, ...]  # (K,) unique
-    prior_pass_rate_N: Floats = field(default=None)  # type: ignore[assignment]  # (N,) in [0, 1]; NaN = unknown
+    prior_pass_rate_N: Floats = field(default=None)  # type: ignore[arg-type]  # (N,) in [0, 1]; NaN = unknown
     features_NF: NDArray[np.float32] | None = None  # (N, F) static features, optional
 
     def __post_init__(self) -> None:
@@ -133,7 +133,8 @@ class PromptPool:
     @cached_property
     def canonical_N(self) -> Ints:
         """(N,) prompt indices, distribution by distribution (see ``start_K``), by id inside each."""
-        return np.lexsort((self.ids, self.distribution_N)).astype(np.int64)
+        order: Ints = np.lexsort((self.ids, self.distribution_N))
+        return order
 
     @cached_property
     def place_N(self) -> Ints:
@@ -153,7 +154,7 @@ class PromptPool:
     @cached_property
     def start_K(self) -> Ints:
         """(K + 1,) where each distribution begins in ``canonical_N``; the last entry is N."""
-        return np.concatenate(([0], np.cumsum(self.size_K)))
+        return np.concatenate((np.zeros(1, np.int64), np.cumsum(self.size_K)))
 
     @cached_property
     def name_order_K(self) -> Ints:
@@ -326,7 +327,7 @@ class Outcome:
             width = np.float64(high) - np.float64(low)
         if not (np.isfinite(width) and low < high):
             raise CurriculaError(
-                f"outcome: reward_range {self.reward_range} must be two finite numbers, low < high, finitely far apart"
+                f"outcome: reward_range {self.reward_range} must be finite numbers, low < high, finitely far apart"
             )
         reward = self.reward_R[self.ok_R]
         slack = 1e-9 * (high - low)

@@ -89,8 +89,9 @@ def _evidence(outcome: Outcome) -> tuple[Ints, Floats, Floats, Ints]:
     ok, b = outcome.ok_R, len(outcome.plan)
     group = outcome.group_R[ok]
     n_B = counts(group, b)
-    success_B = np.bincount(group, weights=outcome.score_R[ok], minlength=b)
+    success_B = np.bincount(group, weights=outcome.score_R[ok], minlength=b).astype(np.float64)
     version_B = np.zeros(b, dtype=np.int64)
     np.maximum.at(version_B, group, outcome.policy_version_R[ok])
     has = n_B > 0
-    return outcome.plan.selection.prompt_B[has], success_B[has], (n_B - success_B)[has], version_B[has]
+    failure_B: Floats = n_B - success_B
+    return outcome.plan.selection.prompt_B[has], success_B[has], failure_B[has], version_B[has]

@@ -30,7 +30,7 @@ class Knapsack(Stateless):
     without prior, for which unseen is 0/0 (recipe ``knapsack_published``). Where the released code asserts (all prompts live and
     cheap) the surplus stays with the live prompts.
 
-    What ``max_n`` leaves is reported as unspent. A budget below min_n for each serves the most valuable groups and leaves out others.
+    What ``max_n`` leaves is reported as unspent. A budget below min_n for each serves the most valuable groups.
 
     >>> estimate = Estimate(np.array([1.0, 1.0]), np.array([1.0, 9.0]))
     >>> Knapsack(value="plug_in", max_n=8).shares(estimate, 10)
@@ -108,11 +108,14 @@ class Knapsack(Stateless):
             left -= surplus
         there = Estimate(estimate.alpha_B[live], estimate.beta_B[live])
         n_B[live] += self._extra(there, left, 0)
-        return np.minimum(n_B, self.max_n)
+        capped_B: Ints = np.minimum(n_B, self.max_n)
+        return capped_B
 
     def _cost(self, p_B: Floats) -> Floats:
         """(B,) rollouts until a live prompt shows a mixed group, as the released code estimates them."""
-        return np.floor(np.minimum(self.max_n, np.log(1 - CONFIDENCE) / np.log(np.maximum(p_B, 1 - p_B))))
+        cost_B: Floats = np.log(1 - CONFIDENCE) / np.log(np.maximum(p_B, 1 - p_B))
+        capped_B: Floats = np.floor(np.minimum(self.max_n, cost_B))
+        return capped_B
 
 
 def _evenly(n_units: int, n_parts: int) -> Ints:

@@ -26,13 +26,13 @@ class DumpState(NamedTuple):
 class DumpUCB:
     """Softmax over upper confidence bounds of what there is to learn. DUMP, arXiv 2504.09710.
 
-    UCB_k = mean of the last ``window`` signals + bonus x sqrt(2 ln(n + 1) / (n_k + 1)), P = softmax(UCB / tau), n_k = drawn from k so
-    far and n their sum. An unseen distribution has signal 0 and the full bonus.
+    UCB_k = mean of the last ``window`` signals + bonus x sqrt(2 ln(n + 1) / (n_k + 1)), P = softmax(UCB / tau), with n_k
+    drawn from k so far and n their sum. An unseen distribution has signal 0 and the full bonus.
 
     The paper's signal is the mean |advantage|, which grows with the group size; ours is 4 x the unbiased variance of the score,
     which does not, on the same scale [0, 1]. n_k counts prompts, as in the paper's algorithm. ``signal="mean_abs_advantage",
-    count_unit="rollout"`` is the released code: one window entry and one count per rollout, so the bonus shrinks sqrt(G) times faster.
-    Unlike the released code, validation results never enter.
+    count_unit="rollout"`` is the released code: one window entry and one count per rollout, so the bonus is
+    about sqrt(G) times smaller. Unlike the released code, validation results never enter.
 
     >>> ucb(np.array([0.9, 0.5, 0.1]), np.array([100, 100, 100]), 1.0).round(4)
     array([1.2362, 0.8362, 0.4362])
@@ -84,11 +84,13 @@ def ucb(signal_K: Floats, n_drawn_K: Ints, bonus: float) -> Floats:
 def window_means(window_KW: Floats) -> Floats:
     """(K,) mean of what the window holds; 0 while it is empty."""
     filled_KW: Bools = ~np.isnan(window_KW)
-    return np.where(filled_KW, window_KW, 0.0).sum(axis=1) / np.maximum(filled_KW.sum(axis=1), 1)
+    total_K: Floats = np.where(filled_KW, window_KW, 0.0).sum(axis=1)
+    total_K /= np.maximum(filled_KW.sum(axis=1), 1)
+    return total_K
 
 
 def push(window_KW: Floats, n_signals_K: Ints, value: Floats, arm: Ints) -> Ints:
-    """Write signals to the rings in their order (in place); returns the new counts. Where more come than a ring holds, the last stay."""
+    """Write signals to the rings, in their order and in place; returns the new counts. A ring keeps its newest."""
     order = np.argsort(arm, kind="stable")
     n_new_K = np.bincount(arm, minlength=len(n_signals_K))
     rank = np.arange(len(arm)) - np.repeat(np.cumsum(n_new_K) - n_new_K, n_new_K)  # n-th new signal of its distribution

@@ -43,5 +43,6 @@ class FixedWeights(Stateless):
         weight_K = np.array([self.weights.get(name, 0.0) for name in pool.distribution_names], dtype=np.float64)
         if not self.weights:
             weight_K[:] = 1.0
-        share_K = weight_K / weight_K.max()  # first by the largest: the sum of huge weights would overflow
-        return share_K / share_K.sum()
+        share_K: Floats = weight_K / weight_K.max()  # first by the largest: the sum of huge weights would overflow
+        share_K /= share_K.sum()
+        return share_K

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from curricula.registry import register
 from curricula.stages import Quota
@@ -50,7 +51,7 @@ class _Arm(NamedTuple):
     """What there is to draw from in one distribution."""
 
     start: int  # its first place in the canonical order
-    visits: Ints  # (N_k,) view
+    visits: NDArray[np.int32]  # (N_k,) view
     level: int  # fewest visits
     n_level: int  # unblocked prompts with that few
     blocked: Ints  # places inside the distribution
@@ -65,7 +66,7 @@ def _arms(state: Visits, pool: PromptPool, quota: Quota) -> Iterable[_Arm]:
     for k in pool.name_order_K[quota.drawn_K[pool.name_order_K] > 0]:
         start, stop, level = int(pool.start_K[k]), int(pool.start_K[k + 1]), int(state.level_K[k])
         visits, inside = state.visits_N[start:stop], blocked[edges[k] : edges[k + 1]] - start
-        n_level = int(state.left_K[k]) - np.count_nonzero(visits[inside] == level)
+        n_level = int(state.left_K[k]) - int(np.count_nonzero(visits[inside] == level))
         yield _Arm(start, visits, level, n_level, inside, float(quota.expected_K[k]), int(quota.drawn_K[k]))
 
 
