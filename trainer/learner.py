@@ -1,0 +1,274 @@
+"""GRPO on one rank; with a `Ranks` that shards, the same code is one rank of several."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from curricula.types import CurriculaError, Floats, Ints
+from rollout.types import Weights
+from rollout.weights import DEFAULT_CHUNK_BYTES, Chunk, to_chunks
+from trainer.learner_state import MOMENTS, read_state, write_model, write_state
+from trainer.losses import token_weights
+from trainer.masters import Masters
+from trainer.micro_batches import MicroBatch, assemble, deal, split_by_length
+from trainer.objective import Scored, Tally, objective
+from trainer.policy_model import PolicyModel, load_policy_model, published_weights
+from trainer.settings import LearnerSettings, ModelSettings
+from trainer.types import LearnerReport, TrainSequence
+
+
+class Ranks(Protocol):
+    """The other ranks, as one of them sees them."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    def load_dtype(self, settings: ModelSettings) -> torch.dtype: ...
+    def shard(self, model: PolicyModel, settings: ModelSettings) -> PolicyModel: ...
+    def total(self, tally: Tally) -> Tally: ...
+    def whole(self, tensor: Tensor) -> Tensor:
+        """All of a tensor that may be sharded; every rank has to ask."""
+        ...
+
+    def share(self, whole: Tensor, like: Tensor) -> Tensor:
+        """This rank's part of a whole tensor, laid out like another one."""
+        ...
+
+
+class OneRank:
+    """Nobody else."""
+
+    rank, size = 0, 1
+
+    def __init__(self) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def load_dtype(self, settings: ModelSettings) -> torch.dtype:
+        dtype: torch.dtype = getattr(torch, settings.dtype)
+        return dtype
+
+    def shard(self, model: PolicyModel, settings: ModelSettings) -> PolicyModel:
+        return model.to(self.device)
+
+    def total(self, tally: Tally) -> Tally:
+        return tally
+
+    def whole(self, tensor: Tensor) -> Tensor:
+        return tensor
+
+    def share(self, whole: Tensor, like: Tensor) -> Tensor:
+        return whole.to(like.device)
+
+
+class TorchLearner:
+    """Holds model, master weights and AdamW; see `LearnerSettings` for what a step does."""
+
+    def __init__(
+        self, model: ModelSettings, settings: LearnerSettings, temperature: float, max_tokens: int, ranks: Ranks | None = None
+    ) -> None:
+        if temperature <= 0:
+            raise CurriculaError(
+                f"learner: sampling.temperature is {temperature}, expected > 0: greedy rollouts have no policy gradient"
+            )
+        self.version = 0
+        self._model_settings, self._settings = model, settings
+        self._constant_tokens = settings.constant_tokens or max_tokens
+        self._ranks = ranks or OneRank()
+        loaded = load_policy_model(model, self._ranks.load_dtype(model), temperature, settings.logprob_chunk_tokens)
+        self._dtype: torch.dtype = getattr(torch, model.dtype)  # of published weights
+        reference = loaded.frozen_copy() if settings.kl_coefficient > 0 else None
+        self._model = self._ranks.shard(loaded, model)
+        self._reference = None if reference is None else self._ranks.shard(reference, model)
+        self._masters = Masters(self._model.causal_lm)
+        self._optimizer = torch.optim.AdamW(
+            self._masters.tensors.values(), lr=0.0, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
+        )
+
+    # -- learning ---------------------------------------------------------------------------------------------------------------
+
+    def step(self, sequences: Sequence[TrainSequence], lr: float) -> LearnerReport:
+        """One pass over the sequences in ``updates_per_step`` updates; one without signal or with non-finite numbers is left out.
+
+        Metrics beside those of the loss: ``updates`` made, ``non_finite_updates`` left out, ``skipped_sequences`` without signal:
+        they count in every denominator but do not pass through the model.
+        """
+        began = time.perf_counter()
+        for sequence in sequences:
+            _refuse_bad_sequence(sequence)
+        parts = [[sequences[i] for i in part] for part in split_by_group(sequences, self._settings.updates_per_step)]
+        plans = self._with_learner_logprobs([self._plan(part) for part in parts])
+        done = [self._update(plan, lr) for plan in plans if plan]
+        tally = sum((tally for tally, _ in done), Tally.zero())
+        norms = [norm for _, norm in done]
+        processed = [sequence for part in parts for sequence in part if self._has_signal(sequence)]
+        metrics = tally.metrics()
+        made = [norm for norm in norms if np.isfinite(norm)]
+        return LearnerReport(
+            loss=tally.loss / max(len(done), 1),
+            grad_norm=float(np.mean(norms)) if norms else 0.0,
+            lr=lr,
+            n_tokens=int(metrics.pop("tokens")),
+            n_processed_tokens=sum(len(sequence.prompt_ids) + len(sequence.token_ids) for sequence in processed),
+            seconds=time.perf_counter() - began,
+            metrics=metrics
+            | {
+                "tokens": float(sum(len(sequence.token_ids) for sequence in sequences)),
+                "updates": float(len(made)),
+                "non_finite_updates": float(len(norms) - len(made)),
+                "skipped_sequences": float(len(sequences) - len(processed)),
+            },
+        )
+
+    def _plan(self, part: Sequence[TrainSequence]) -> list[MicroBatch]:
+        """This rank's micro-batches of one update; none when no sequence of the update has signal."""
+        n_tokens = np.array([len(sequence.token_ids) for sequence in part])
+        weight_R = token_weights(n_tokens, self._settings.aggregation, self._constant_tokens)
+        live = np.flatnonzero([self._has_signal(sequence) for sequence in part])
+        return self._micro_batches(part, live, weight_R)
+
+    def _has_signal(self, sequence: TrainSequence) -> bool:
+        return len(sequence.token_ids) > 0 and (sequence.advantage != 0 or self._settings.kl_coefficient > 0)
+
+    def _micro_batches(self, sequences: Sequence[TrainSequence], chosen: Ints, weight_R: Floats) -> list[MicroBatch]:
+        length_R = np.array([len(sequence.prompt_ids) + len(sequence.token_ids) - 1 for sequence in sequences])
+        parts = [chosen[part] for part in split_by_length(length_R[chosen], self._settings.tokens_per_micro_batch)]
+        mine = deal(parts, length_R, self._ranks.size)[self._ranks.rank]
+        return [assemble(sequences, part, weight_R) for part in mine]
+
+    def _with_learner_logprobs(self, plans: list[list[MicroBatch]]) -> list[list[MicroBatch]]:
+        """With several updates the later ones need what the learner thought before the first: one extra pass without gradient."""
+        if len(plans) == 1 or self._settings.importance_cap is None:
+            return plans
+        return [[replace(micro, learner_T=self._score(micro)[0].cpu()) for micro in plan] for plan in plans]
+
+    @torch.no_grad()
+    def _score(self, micro: MicroBatch, model: PolicyModel | None = None) -> tuple[Tensor, Tensor]:
+        scores: tuple[Tensor, Tensor] = (model or self._model)(micro.to(self._ranks.device))
+        return scores
+
+    def _update(self, plan: Sequence[MicroBatch], lr: float) -> tuple[Tally, float]:
+        """Gradients of all micro-batches, then one optimiser step unless something is not finite. Tally and gradient norm."""
+        with self._own_randomness():
+            tally = self._ranks.total(sum((self._accumulate(micro) for micro in plan), Tally.zero()))
+        norm = torch.nn.utils.clip_grad_norm_(self._masters.tensors.values(), self._settings.max_grad_norm, foreach=True)
+        norm_value = float(self._ranks.whole(norm))
+        if np.isfinite(norm_value) and np.isfinite(tally.loss):
+            self._optimizer.param_groups[0]["lr"] = lr
+            self._optimizer.step()
+            self._masters.publish()
+            self.version += 1
+        else:
+            norm_value = float("nan")
+        self._optimizer.zero_grad(set_to_none=True)
+        return tally, norm_value
+
+    def _accumulate(self, micro: MicroBatch) -> Tally:
+        micro = micro.to(self._ranks.device)
+        reference_T = None if self._reference is None else self._score(micro, self._reference)[0]
+        logprob_T, entropy_T = self._model(micro)
+        loss, tally = objective(micro, Scored(logprob_T, entropy_T, reference_T), self._settings, self.version)
+        (loss * self._ranks.size).backward()  # FSDP averages gradients over ranks; the weights' denominators are global already
+        return tally
+
+    @contextmanager
+    def _own_randomness(self) -> Iterator[None]:
+        """LoRA dropout draws from the version alone, so that a resumed run is the run that never stopped."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.version)
+            yield
+
+    # -- reading ----------------------------------------------------------------------------------------------------------------
+
+    def logprobs(self, sequences: Sequence[TrainSequence]) -> list[NDArray[np.float32]]:
+        mine = self.my_logprobs(sequences)
+        return [mine.get(i, np.zeros(0, np.float32)) for i in range(len(sequences))]
+
+    def my_logprobs(self, sequences: Sequence[TrainSequence]) -> dict[int, NDArray[np.float32]]:
+        """Log-probabilities of the sequences that fall to this rank, by place in the list."""
+        for sequence in sequences:
+            _refuse_bad_sequence(sequence)
+        full = np.flatnonzero([len(sequence.token_ids) > 0 for sequence in sequences])
+        found: dict[int, NDArray[np.float32]] = {}
+        for micro in self._micro_batches(sequences, full, np.zeros(len(sequences))):
+            logprob_T = self._score(micro)[0].float().cpu().numpy()
+            ends = np.cumsum(np.bincount(micro.sequence_T.numpy()))[:-1]
+            found |= dict(zip(micro.place_n, np.split(logprob_T, ends), strict=False))  # a dummy has a part but no place
+        return found
+
+    def weights(self) -> Weights:
+        return Weights(self.version, list(self.chunks()))
+
+    def chunks(self, max_bytes: int = DEFAULT_CHUNK_BYTES) -> Iterator[Chunk]:
+        """The current weights under Hugging Face names, adapters merged; copies, which later updates do not touch."""
+        return to_chunks(self._published(), max_bytes)
+
+    @torch.no_grad()
+    def _published(self) -> Iterator[tuple[str, Tensor]]:
+        for name, parameter, delta in published_weights(self._model.causal_lm, self._ranks.whole):
+            merged = self._ranks.whole(parameter) if delta is None else self._ranks.whole(parameter).float() + delta.float()
+            yield name, merged.to(self._dtype, copy=True)
+
+    # -- checkpoints ------------------------------------------------------------------------------------------------------------
+
+    def save(self, folder: Path) -> None:
+        tensors = {name: self._ranks.whole(tensor).detach().cpu() for name, tensor in self._state().items()}
+        weights = [(name, tensor.cpu()) for name, tensor in self._published()]
+        if self._ranks.rank == 0:
+            write_state(folder, tensors, self.version)
+            write_model(folder / "model", self._model.causal_lm, weights, self._model_settings.path)
+
+    @torch.no_grad()
+    def load(self, folder: Path) -> None:
+        masters = self._masters.tensors
+        tensors, self.version = read_state(folder, {name: tensor.shape for name, tensor in masters.items()})
+        for name, master in masters.items():
+            master.copy_(self._ranks.share(tensors[f"master/{name}"], master))
+            if f"{MOMENTS[0]}/{name}" in tensors:
+                moments = {moment: self._ranks.share(tensors[f"{moment}/{name}"], master) for moment in MOMENTS}
+                self._optimizer.state[master] = {"step": torch.tensor(float(self.version), device=master.device), **moments}
+        self._masters.publish()
+
+    def close(self) -> None:
+        """Nothing to release: the process owns the memory."""
+
+    def _state(self) -> dict[str, Tensor]:
+        state = {f"master/{name}": tensor for name, tensor in self._masters.tensors.items()}
+        for name, master in self._masters.tensors.items():
+            moments: Mapping[str, Tensor] = self._optimizer.state.get(master, {})
+            state |= {f"{moment}/{name}": moments[moment] for moment in MOMENTS if moment in moments}
+        return state
+
+
+def split_by_group(sequences: Sequence[TrainSequence], n_parts: int) -> list[Ints]:
+    """Places of the sequences of each update: whole groups, dealt in turn so that every update sees the same mixture."""
+    group_R = np.array([sequence.group for sequence in sequences])
+    _, first_R, place_R = np.unique(group_R, return_index=True, return_inverse=True)
+    arrival_B = np.argsort(np.argsort(first_R))
+    part_R = arrival_B[place_R] % n_parts
+    return [np.flatnonzero(part_R == part) for part in range(min(n_parts, len(first_R)))]
+
+
+def _refuse_bad_sequence(sequence: TrainSequence) -> None:
+    if not sequence.prompt_ids:
+        raise CurriculaError(f"learner: a sequence of group {sequence.group} has no prompt; the first token must follow something")
+    if len(sequence.rollout_logprob_T) != len(sequence.token_ids):
+        raise CurriculaError(
+            f"learner: a sequence of group {sequence.group} has {len(sequence.token_ids)} tokens but "
+            f"{len(sequence.rollout_logprob_T)} rollout log-probabilities; the engine must return one per token"
+        )
+    if not (np.isfinite(sequence.advantage) and np.isfinite(sequence.rollout_logprob_T).all()):
+        raise CurriculaError(
+            f"learner: a sequence of group {sequence.group} has advantage {sequence.advantage} or rollout log-probabilities "
+            "that are not finite; leave unscored rollouts out of the update"
+        )
