@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -24,7 +24,7 @@ from trainer.agreement import Agreement, check_agreement, probe_prompts
 from trainer.assembly import Parts, assemble
 from trainer.batch import feedback_of, sequences_of
 from trainer.cluster import connected
-from trainer.observer import EvaluationResult, Observer, Observers, to_dict
+from trainer.observer import EvaluationResult, Observer, Observers, RunSummary, to_dict
 from trainer.recipe import Recipe
 from trainer.resume import start_folder
 from trainer.step_summary import summarise_step
@@ -47,17 +47,6 @@ def run(
         stop = stack.enter_context(stop_requests())
         parts = assemble(recipe, folder, stack)
         return Run(recipe, folder, parts, observer or Observers([]), stop).execute(start)
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """What a run came to."""
-
-    folder: str
-    n_steps: int  # done in all, earlier sessions of a resumed run included
-    seconds: float  # of this session
-    stopped_early: bool  # asked to stop by a signal, after saving
-    evaluations: list[EvaluationResult] = field(default_factory=list)  # of this session, in order
 
 
 @dataclass
@@ -225,7 +214,7 @@ class Run:
         self._evaluations.append(result)
         self._parts.log.append_evaluation(to_dict(result))
         self._parts.log.commit()
-        self._observer.on_evaluation(step, result)
+        self._observer.on_evaluation(result)
 
     def _save(self, step: int) -> None:
         self._observer.on_phase("checkpoint")

@@ -27,7 +27,7 @@ def simulated(folder: Path, **changes: Any) -> Recipe:
             "sampling": {"max_tokens": 32},
             "engine": {"backend": "simulated", "placement": "driver", "options": {"n_levels": 5, "mean_tokens": 10}},
         },
-        "schedule": {"name": "cosine", "peak": 0.3, "warmup": 3, "floor": 0.1},
+        "schedule": {"name": "cosine", "peak": 0.3, "warmup": 1, "floor": 0.1},
         "evaluation": {"prompts_per_distribution": 10, "samples_per_prompt": 4},
         "run": {"n_steps": 12, "checkpoint_every": 4, "folder": str(folder)},
     }

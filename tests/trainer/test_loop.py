@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recipes import simulated
+from tests.trainer.recipes import simulated
 
 from curricula.types import CurriculaError
 from rollout.log import read_log
