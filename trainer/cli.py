@@ -62,11 +62,11 @@ def policies() -> None:
 @app.command()
 def warm_start(recipe: RecipeFile, overrides: Overrides = None) -> None:
     """Make the small model of a recipe by worked examples (cached)."""
-    from trainer.warm_start import warm_started
-
     chosen = _recipe(recipe, overrides, None)
     if chosen.warm_start is None:
         raise CurriculaError(f"{recipe}: it has no warm_start; the model is {chosen.model.path!r} as it is")
+    from trainer.warm_start import warm_started
+
     typer.echo(str(warm_started(chosen)))
 
 
