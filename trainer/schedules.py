@@ -1,7 +1,8 @@
 """Learning-rate schedules: pure functions of progress, without state.
 
-The clock t is the 0-based index of the update that uses the rate; warm-up W, horizon T, z = (t - W) / (T - W) cut to [0, 1]. A shape
-maps progress to a multiplier of the peak; its ``floor`` is a fraction of the peak and never touches the warm-up. Resuming needs only t.
+The clock t is the 0-based index of the update that uses the rate. With W updates of warm-up and horizon T, progress is
+z = (t - W) / (T - W), cut to [0, 1]. A shape maps progress to a multiplier of the peak; its ``floor`` is a fraction of the peak and
+never touches the warm-up. Resuming needs only t.
 """
 
 from __future__ import annotations
