@@ -91,4 +91,4 @@ def _contains(ascending: Ints, key: Ints) -> Bools:
 
 
 def _recent(key: Ints, step: int) -> Ints:
-    return np.sort(key[step_of_group(key) > step - MEMORY_STEPS])
+    return np.sort(key[step_of_group(key) > step - MEMORY_STEPS], kind="stable")  # nearly sorted: merges runs in one pass
