@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,26 +59,18 @@ def test_both_modes_train_and_one_step_ahead_is_one_version_old(tmp_path: Path) 
 def test_a_killed_run_plans_what_the_uninterrupted_one_plans(tmp_path: Path, mode: str) -> None:
     """12 kill points in each mode: SIGKILL at random moments, then --resume, until the run is done."""
     options = {"run__mode": mode, "run__n_steps": 30, "run__checkpoint_every": 3}
-    started = time.monotonic()
     straight = simulated(tmp_path / "straight", **options)
     assert start(straight, "fresh").wait(timeout=120) == 0
-    duration = time.monotonic() - started
 
     killed = simulated(tmp_path / "killed", **options)
-    moments = random.Random(mode)
-    kills = 0
+    random_ = random.Random(mode)
+    moments = sorted(random_.uniform(0, log_size(straight)) for _ in range(12))
     process = start(killed, "fresh")
-    while kills < 12:
-        time.sleep(duration * moments.uniform(0.3, 0.75))
-        if process.poll() is not None:  # finished before the kill: the rest are fresh runs of the same recipe
-            assert process.returncode == 0
-            assert decisions(killed) == decisions(straight)
-            killed = simulated(tmp_path / f"killed-{kills}", **options)
-            process = start(killed, "fresh")
-            continue
+    for moment in moments:
+        wait_for(partial(lambda at: log_size(killed) >= at, moment))
+        time.sleep(random_.uniform(0, 0.05))
         process.send_signal(signal.SIGKILL)
         process.wait()
-        kills += 1
         process = start(killed, "resume")
     assert process.wait(timeout=120) == 0
     assert decisions(killed) == decisions(straight)
@@ -183,6 +176,11 @@ def decisions(recipe: Recipe) -> list[tuple[Any, ...]]:
     return [*groups, *((r["step"], r["lr"]) for r in records(recipe.folder, "step"))]
 
 
+def log_size(recipe: Recipe) -> int:
+    path = recipe.folder / "log" / "rollouts.jsonl"
+    return path.stat().st_size if path.exists() else -1
+
+
 def state(recipe: Recipe) -> dict[str, Any]:
     saved = checkpoint.newest(recipe.folder / "checkpoints")
     assert saved is not None
@@ -193,4 +191,4 @@ def wait_for(condition: Any, timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.05)
+        time.sleep(0.01)
