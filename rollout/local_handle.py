@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rollout.engine import Engine
+from rollout.outbox import Outbox
 from rollout.types import Answer, Request, Ticket, Weights
 
 BUDGET_S = 0.05  # of one poll: new requests and cancellations enter at least so often
@@ -19,9 +20,7 @@ class LocalHandle:
     def __init__(self, engine_factory: Callable[[], Engine], name: str) -> None:
         self.name = name
         self._factory = engine_factory
-        self._requests: list[Request] = []  # not yet in the engine
-        self._cancel: list[Ticket] = []
-        self._open: set[Ticket] = set()
+        self._outbox = Outbox()
         self._engine: Engine | None = engine_factory()
 
     @property
@@ -33,18 +32,13 @@ class LocalHandle:
         return {} if self._engine is None else self._engine.describe()
 
     def send(self, requests: Sequence[Request], cancel: Sequence[Ticket] = ()) -> None:
-        self._requests += requests
-        self._cancel += cancel
-        self._open.update(request.ticket for request in requests)
+        self._outbox.put(requests, cancel)
 
     def poll(self) -> list[Answer]:
-        if self._engine is None or not (self._open or self._cancel):
+        if self._engine is None or not self._outbox:
             return []
-        requests, cancel = self._requests, self._cancel
-        self._requests, self._cancel = [], []
-        self._open.difference_update(cancel)
-        answers = self._engine.advance(requests, cancel, BUDGET_S)
-        self._open.difference_update(answer.ticket for answer in answers)
+        answers = self._engine.advance(*self._outbox.take(), BUDGET_S)
+        self._outbox.settle(answers)
         return answers
 
     def publish(self, weights: Weights) -> None:
@@ -56,9 +50,7 @@ class LocalHandle:
         self._engine = self._factory()
 
     def close(self) -> None:
-        self._engine = None
-        self._requests, self._cancel = [], []
-        self._open.clear()
+        self._engine, self._outbox = None, Outbox()
 
 
 def named_tensors(chunks: Sequence[Any]) -> Iterator[tuple[str, np.ndarray]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import ray
@@ -18,6 +19,7 @@ from ray.exceptions import RayError, RayTaskError
 from curricula.types import CurriculaError
 from rollout.engine import Engine
 from rollout.local_handle import BUDGET_S, named_tensors
+from rollout.outbox import Outbox
 from rollout.settings import EngineSettings
 from rollout.types import Answer, EngineDied, Request, Ticket, Weights
 
@@ -31,12 +33,12 @@ class EngineActor:
     """One engine in a process of its own. It starts by a call, so that a bad setting is an error and not a dead actor."""
 
     def __init__(self, build: Build, settings: EngineSettings, model_path: str, name: str) -> None:
-        self._build = lambda: build(settings, model_path, name)
+        self._build = partial(build, settings, model_path, name)
         self._engine: Engine
 
     def start(self) -> dict[str, Any]:
         self._engine = self._build()
-        node = ray.get_runtime_context().get_node_id()  # type: ignore[no-untyped-call]
+        node = ray.get_runtime_context().get_node_id()
         return {**self._engine.describe(), "pid": os.getpid(), "node": node}
 
     def advance(self, requests: Sequence[Request], cancel: Sequence[Ticket], budget_s: float) -> list[Answer]:
@@ -66,17 +68,14 @@ class RayHandle:
         return self._actor is not None and not self._preparing
 
     def send(self, requests: Sequence[Request], cancel: Sequence[Ticket] = ()) -> None:
-        self._requests += requests
-        self._cancel += cancel
-        self._open.update(request.ticket for request in requests)
-        self._open.difference_update(cancel)
+        self._outbox.put(requests, cancel)
         self._call_ahead()
 
     def poll(self) -> list[Answer]:
         answers: list[Answer] = []
         if self._calls and _finished(self._calls[0]):
             answers = self._value(self._calls.popleft())
-        self._open.difference_update(answer.ticket for answer in answers)
+        self._outbox.settle(answers)
         self._call_ahead()
         return answers
 
@@ -95,17 +94,14 @@ class RayHandle:
         self._reset()
 
     def _reset(self) -> None:
-        self._requests: list[Request] = []  # not yet on their way
-        self._cancel: list[Ticket] = []
-        self._open: set[Ticket] = set()
+        self._outbox = Outbox()
         self._calls: deque[Any] = deque()  # advance(), in the order of the actor's work
         self._preparing: deque[Any] = deque()  # start() and load()
 
     def _call_ahead(self) -> None:
         """Keep the actor supplied: new work goes with the next free call, open work keeps both calls busy."""
-        while self._actor is not None and len(self._calls) < CALLS_AHEAD and (self._open or self._cancel):
-            self._calls.append(self._actor.advance.remote(self._requests, self._cancel, BUDGET_S))
-            self._requests, self._cancel = [], []
+        while self._actor is not None and len(self._calls) < CALLS_AHEAD and self._outbox:
+            self._calls.append(self._actor.advance.remote(*self._outbox.take(), BUDGET_S))
 
     def _value(self, call: Any) -> Any:
         """The call's value; CurriculaError as the engine raised it; EngineDied, and the actor gone, for everything else."""

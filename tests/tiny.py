@@ -55,3 +55,35 @@ def save_tiny_model(folder: Path, seed: int = 0, tied: bool = True, **shape: int
     tiny_model(seed, tied, **shape).save_pretrained(folder)
     character_tokenizer().save_pretrained(folder)
     return folder
+
+
+def reference_logprobs(model: Any, prompt_ids: Any, token_ids: Any, temperature: float = 1.0, top_p: float = 1.0) -> Any:
+    """(T,) log-probability of each token by one plain forward pass, after temperature and top-p: what engines report."""
+    import torch
+
+    start = len(prompt_ids)
+    ids = torch.tensor([[*prompt_ids, *token_ids]])
+    with torch.inference_mode():
+        logits = model(ids, use_cache=False).logits[0, start - 1 : -1].float() / temperature
+    probability, order = torch.softmax(logits, -1).sort(-1, descending=True)
+    inside = probability.cumsum(-1) - probability < top_p
+    kept = torch.zeros_like(logits).scatter(-1, order, probability * inside)
+    kept = kept / kept.sum(-1, keepdim=True)
+    return kept.gather(-1, ids[0, start:, None])[:, 0].log().numpy()
+
+
+def weights_of(model: Any) -> list[tuple[str, Any]]:
+    """A model's weights as they travel to an engine."""
+    from rollout.weights import to_chunks
+
+    return [item for chunk in to_chunks(model.named_parameters()) for item in chunk.items()]
+
+
+def finish(engine: Any, requests: Any, cancel: Any = ()) -> dict[Any, Any]:
+    """Drive an engine until every request has its answer; by ticket."""
+    answers = {}
+    wanted = {request.ticket for request in requests} - set(cancel)
+    while not wanted <= answers.keys():
+        answers.update({answer.ticket: answer for answer in engine.advance(requests, cancel, 5.0)})
+        requests, cancel = (), ()
+    return answers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from curricula.types import CurriculaError, Floats, Ints
 from rollout.types import Weights
-from rollout.weights import DEFAULT_CHUNK_BYTES, Chunk, to_chunks
+from rollout.weights import to_chunks
 from trainer.learner_state import MOMENTS, read_state, write_model, write_state
 from trainer.losses import token_weights
 from trainer.masters import Masters
@@ -207,14 +207,11 @@ class TorchLearner:
         return found
 
     def weights(self) -> Weights:
-        return Weights(self.version, list(self.chunks()))
-
-    def chunks(self, max_bytes: int = DEFAULT_CHUNK_BYTES) -> Iterator[Chunk]:
-        """The current weights under Hugging Face names, adapters merged; copies, which later updates do not touch."""
-        return to_chunks(self._published(), max_bytes)
+        return Weights(self.version, list(to_chunks(self.named_weights())))
 
     @torch.no_grad()
-    def _published(self) -> Iterator[tuple[str, Tensor]]:
+    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """The current weights under Hugging Face names, adapters merged; copies, which later updates do not touch."""
         for name, parameter, delta in published_weights(self._model.causal_lm, self._ranks.whole):
             merged = self._ranks.whole(parameter) if delta is None else self._ranks.whole(parameter).float() + delta.float()
             yield name, merged.to(self._dtype, copy=True)
@@ -222,11 +219,15 @@ class TorchLearner:
     # -- checkpoints ------------------------------------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
-        tensors = {name: self._ranks.whole(tensor).detach().cpu() for name, tensor in self._state().items()}
-        weights = [(name, tensor.cpu()) for name, tensor in self._published()]
+        state = self._kept((name, self._ranks.whole(tensor)) for name, tensor in self._state().items())
+        weights = self._kept(self.named_weights())
         if self._ranks.rank == 0:
-            write_state(folder, tensors, self.version)
+            write_state(folder, state, self.version)
             write_model(folder / "model", self._model.causal_lm, weights, self._model_settings.path)
+
+    def _kept(self, gathered: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+        """What is gathered, in the first rank's memory; the others only take part."""
+        return {name: tensor.detach().cpu() for name, tensor in gathered if self._ranks.rank == 0}
 
     @torch.no_grad()
     def load(self, folder: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ def _shown(shape: torch.Size | None) -> str:
     return "(absent)" if shape is None else str(tuple(shape))
 
 
-def write_model(folder: Path, causal_lm: Any, named_tensors: Iterable[tuple[str, Tensor]], source: str) -> None:
+def write_model(folder: Path, causal_lm: Any, weights: dict[str, Tensor], source: str) -> None:
     """Config, weights and tokenizer as `from_pretrained` and vLLM read them; LoRA is merged already."""
     from huggingface_hub import save_torch_state_dict
 
@@ -74,7 +74,7 @@ def write_model(folder: Path, causal_lm: Any, named_tensors: Iterable[tuple[str,
     causal_lm.config.save_pretrained(folder)
     if causal_lm.generation_config is not None:
         causal_lm.generation_config.save_pretrained(folder)
-    save_torch_state_dict(dict(named_tensors), folder, metadata={"format": "pt"})
+    save_torch_state_dict(weights, folder, metadata={"format": "pt"})
     _write_tokenizer(folder, source)
 
 

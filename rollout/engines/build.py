@@ -22,9 +22,7 @@ class Origin:
     tokenizer_path: str | None  # None = beside the model
 
 
-def build_engine(
-    settings: EngineSettings, model_path: str, name: str, seed: int = 0, tokenizer_path: str | None = None
-) -> Engine:
+def build_engine(settings: EngineSettings, model_path: str, name: str, seed: int = 0, tokenizer_path: str | None = None) -> Engine:
     """The engine of ``settings.backend``. CurriculaError when its library is missing, with the command that installs it."""
     known_or_raise("engine.backend", settings.backend, list(BUILDERS))
     library, hint = LIBRARIES.get(settings.backend, ("", ""))

@@ -1,7 +1,7 @@
 """Drawing tokens: counter-based randomness and the sampling distribution.
 
-The uniform number behind a token depends on (request seed, row, position) alone: no generator is carried along, so a request draws the
-same tokens whatever else is in the batch, and again after a restart.
+The uniform number behind a token depends on (request seed, row, position) alone: no generator is carried along, so a request draws
+the same tokens whatever else is in the batch, and again after a restart.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def uniforms(key_R: Sequence[int], position_R: Sequence[int]) -> NDArray[np.floa
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     value = value ^ (value >> np.uint64(31))
-    return ((value >> np.uint64(11)).astype(np.float64) + 1.0) * 2.0**-53
+    result: NDArray[np.float64] = ((value >> np.uint64(11)).astype(np.float64) + 1.0) * 2.0**-53
+    return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,7 @@ class Distribution:
         )
 
     def draw(self, logits_RV: torch.Tensor, uniform_R: NDArray[np.float64]) -> tuple[torch.Tensor, torch.Tensor]:
-        """(R,) tokens and their (R,) float32 log-probabilities after temperature and top-p, by inverting the distribution function."""
+        """(R,) tokens by inversion of the distribution, and their (R,) float32 log-probabilities after temperature and top-p."""
         import torch
 
         logits = logits_RV.float()

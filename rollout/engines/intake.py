@@ -29,8 +29,8 @@ def refuse_unfit(requests: Sequence[Request], window: int) -> None:
     if unfit:
         shown = ", ".join(f"{request.ticket} ({len(request.prompt_ids)} tokens)" for request in unfit[:5])
         raise CurriculaError(
-            f"engine: {len(unfit)} of {len(requests)} prompts do not fit: {shown}; expected 1..{window - 1} tokens; leave long prompts "
-            "out (task.drop_long_prompts: true) or enlarge engine.max_model_tokens; none of these requests was taken"
+            f"engine: {len(unfit)} of {len(requests)} prompts do not fit: {shown}; expected 1..{window - 1} tokens; leave long "
+            "prompts out (task.drop_long_prompts: true) or enlarge engine.max_model_tokens; none of these requests was taken"
         )
 
 

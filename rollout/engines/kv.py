@@ -1,7 +1,7 @@
 """Keys and values of the rows that are being decoded, written in place, and the attention that reads them.
 
-One buffer per layer of shape (rows, key-value heads, columns, head dimension). All rows end in the same column, so prompts are padded on the
-left. A finished row is overwritten by the last one, a new row is appended: neither copies the others.
+One buffer per layer of shape (rows, key-value heads, columns, head dimension). All rows end in the same column, so prompts are
+padded on the left. A finished row is overwritten by the last one, a new row is appended: neither copies the others.
 """
 
 from __future__ import annotations
@@ -35,11 +35,14 @@ class Extent:
         return self.end - self.first
 
 
-class RowLayer(CacheLayerMixin):  # type: ignore[misc]
+class RowLayer(CacheLayerMixin):
     """One layer's buffers."""
 
+    keys: torch.Tensor
+    values: torch.Tensor
+
     def __init__(self, extent: Extent) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.extent = extent
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,22 +78,23 @@ class RowLayer(CacheLayerMixin):  # type: ignore[misc]
         return -1
 
 
-class RowCache(Cache):  # type: ignore[misc]
+class RowCache(Cache):
     """The buffers of all layers and the place of every row in them."""
 
     def __init__(self, n_layers: int, max_rows: int) -> None:
         self.extent = Extent()
-        super().__init__(layers=[RowLayer(self.extent) for _ in range(n_layers)])
+        self.buffers = [RowLayer(self.extent) for _ in range(n_layers)]
+        super().__init__(layers=list(self.buffers))
         self.max_rows = max_rows
         self.start_R: list[int] = []  # first column of each row
         self._row_capacity = self._column_capacity = 0
 
     def append(self, prefilled: Layers, source_R: list[int], length_R: list[int]) -> None:
-        """Add rows; row i continues prompt ``source_R[i]`` of the prefilled layers, whose last ``length_R[i]`` columns are its own."""
+        """Add rows; row i continues prompt ``source_R[i]`` of the prefilled layers and owns their last ``length_R[i]`` columns."""
         e, n, width = self.extent, len(source_R), prefilled[0][0].shape[2]
         self._reserve(e.rows + n, width, prefilled[0][0])
         index = torch.tensor(source_R, device=prefilled[0][0].device)
-        for layer, (keys, values) in zip(self.layers, prefilled, strict=True):
+        for layer, (keys, values) in zip(self.buffers, prefilled, strict=True):
             layer.keys[e.rows : e.rows + n, :, e.end - width : e.end] = keys[index]
             layer.values[e.rows : e.rows + n, :, e.end - width : e.end] = values[index]
         e.rows += n
@@ -114,7 +118,7 @@ class RowCache(Cache):  # type: ignore[misc]
         """Make sure that the next token has a column."""
         e = self.extent
         if e.end == self._column_capacity:
-            self._reserve(e.rows, e.width, self.layers[0].keys)
+            self._reserve(e.rows, e.width, self.buffers[0].keys)
 
     def mask(self, dtype: torch.dtype, device: torch.device) -> torch.Tensor | None:
         """(R, 1, 1, width + 1) additive mask of the padding for one new token; None where there is none."""
@@ -133,7 +137,7 @@ class RowCache(Cache):  # type: ignore[misc]
         if not sources:
             return
         e = self.extent
-        for layer in self.layers:
+        for layer in self.buffers:
             for buffer in (layer.keys, layer.values):
                 buffer[targets, :, e.first : e.end] = buffer[sources, :, e.first : e.end]
 
@@ -148,7 +152,7 @@ class RowCache(Cache):  # type: ignore[misc]
         to = Extent(e.rows, 0, max(e.width, width))
         self._row_capacity = max(self._row_capacity, rows, min(self.max_rows, 2 * rows))
         self._column_capacity = to.end + max(SPARE_COLUMNS, to.end // 2)
-        for layer in self.layers:
+        for layer in self.buffers:
             layer.move_to(to, self._row_capacity, self._column_capacity, like)
         moved = [start + to.end - e.end for start in self.start_R]
         e.end = to.end
@@ -166,7 +170,7 @@ def row_attention(
 ) -> tuple[torch.Tensor, None]:
     """Attention of one new token per row: the heads that share a key head are its queries, so keys are never repeated in memory."""
     if query.shape[2] > 1:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)  # type: ignore[no-any-return]
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     rows, heads, _, dim = query.shape
     grouped = query.reshape(rows, key.shape[1], heads // key.shape[1], dim)
     mixed = scaled_dot_product_attention(grouped, key, value, attn_mask=attention_mask, scale=scaling)

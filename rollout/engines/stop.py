@@ -9,8 +9,8 @@ from typing import Any
 class StopStrings:
     """Decides after each token whether a completion has reached a stop string.
 
-    Decoding every completion at every token would cost more than a small model's forward pass. A stop string can only end in a token
-    whose text contains it or begins with one of its ends, so all other tokens are answered from a table.
+    Decoding every completion at every token would cost more than a small model's forward pass. A stop string can only end in a
+    token whose text contains it or begins with one of its ends, so all other tokens are answered from a table.
     """
 
     def __init__(self, stop: Sequence[str], tokenizer: Any) -> None:

@@ -1,7 +1,7 @@
 """Rollouts in this process with a Hugging Face model and a sampling loop of our own: no server, no vLLM.
 
-Rows (one completion each) of all requests are decoded together. A prompt is prefilled once for all its samples; rows enter as soon as
-others have left, and a finished row costs nothing from then on.
+Rows (one completion each) of all requests are decoded together. A prompt is prefilled once for all its samples; rows enter as soon
+as others have left, and a finished row costs nothing from then on.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Row:
 class TransformersEngine:
     """An `Engine` over any causal language model of transformers with full attention; on the GPU where there is one.
 
-    ``options`` go to ``from_pretrained``. A cancelled request is dropped without an answer. Requests in flight during a weight update go
-    on under the new weights, with keys and values computed anew, and keep the policy version that they came in with.
+    ``options`` go to ``from_pretrained``. A cancelled request is dropped without an answer. Requests in flight during a weight
+    update go on under the new weights, with keys and values computed anew, and keep the policy version that they came in with.
     """
 
     def __init__(self, settings: EngineSettings, model_path: str, name: str, tokenizer_path: str | None = None) -> None:
@@ -72,8 +72,10 @@ class TransformersEngine:
         self._stops: dict[tuple[str, ...], StopStrings] = {}
         self._waiting: deque[Row] = deque()
         self._finished: dict[OpenRequest, list[Row]] = {}  # rows that are ready, of every open request
-        self._restart_rows([])
+        self._rows: list[Row] = []
+        self._clear_rows()
 
+    @torch.inference_mode()
     def advance(self, requests: Sequence[Request], cancel: Sequence[Ticket], budget_s: float) -> list[Answer]:
         deadline = time.monotonic() + budget_s
         refuse_unfit(requests, self.window)
@@ -98,7 +100,7 @@ class TransformersEngine:
             raise CurriculaError(f"weights of version {version}: {len(expected)} missing, first: {', '.join(list(expected)[:3])}")
         self.policy_version = version
         self._waiting.extendleft(reversed(self._rows))  # their keys and values belong to the old weights
-        self._restart_rows([])
+        self._clear_rows()
 
     def describe(self) -> dict[str, Any]:
         import transformers
@@ -129,7 +131,6 @@ class TransformersEngine:
         self._waiting = deque(row for row in self._waiting if row.of not in gone)
         self._leave([i for i, row in enumerate(self._rows) if row.of in gone])
 
-    @torch.inference_mode()
     def _step(self) -> list[Answer]:
         """One token for every row, and the first one of rows that come in."""
         answers = []
@@ -145,19 +146,15 @@ class TransformersEngine:
     def _decode(self) -> torch.Tensor:
         cache = self._cache
         cache.grow()
-        logits = self.model(
+        logits: torch.Tensor = self.model(
             input_ids=self._tensor([[row.token_ids[-1]] for row in self._rows]),
             position_ids=self._tensor([[row.position] for row in self._rows]),
-            attention_mask=self._padding(),
+            attention_mask=self._cache.mask(self.model.dtype, self.device),
             past_key_values=cache,
             use_cache=True,
         ).logits
         cache.extent.end += 1
         return logits[:, -1]
-
-    def _padding(self) -> torch.Tensor:
-        mask = self._cache.mask(self.model.dtype, self.device)
-        return self._no_padding if mask is None else mask
 
     def _enter(self) -> None:
         """Prefill waiting rows, each distinct prefix once, and draw their next token."""
@@ -188,7 +185,7 @@ class TransformersEngine:
     def _prefill(self, prefixes: list[tuple[int, ...]]) -> tuple[Layers, torch.Tensor]:
         """Keys and values of left-padded prefixes, and the logits behind their last tokens."""
         width = max(map(len, prefixes))
-        cache = DynamicCache(config=self.model.config)
+        cache: Any = DynamicCache(config=self.model.config)
         mask = self._tensor([[0] * (width - len(p)) + [1] * len(p) for p in prefixes])
         logits = self.model(
             input_ids=self._tensor([[0] * (width - len(p)) + list(p) for p in prefixes]),
@@ -233,15 +230,15 @@ class TransformersEngine:
         if not indices:
             return
         if len(indices) == len(self._rows):
-            self._restart_rows([])
+            self._clear_rows()
             return
         self._rows = [self._rows[was] for was in self._cache.drop(indices)]
         self._distribution = self._distribution_of(self._rows)
 
-    def _restart_rows(self, rows: list[Row]) -> None:
-        self._rows = rows
+    def _clear_rows(self) -> None:
+        self._rows = []
         self._cache = RowCache(self.model.config.num_hidden_layers, self.max_rows)
-        self._distribution = self._distribution_of(rows)
+        self._distribution = self._distribution_of([])
 
     def _distribution_of(self, rows: list[Row]) -> Distribution:
         return Distribution.of([row.of.request.sampling for row in rows], self.device)
@@ -263,8 +260,8 @@ def _load(model_path: str, settings: EngineSettings) -> Any:
     kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
     if kinds != {"full_attention"}:
         raise CurriculaError(
-            f"engine: {model_path} has layers of kind {', '.join(sorted(kinds))}; the transformers engine computes full attention only; "
-            "use engine.backend: vllm"
+            f"engine: {model_path} has layers of kind {', '.join(sorted(kinds))}; the transformers engine computes full attention "
+            "only; use engine.backend: vllm"
         )
     return model
 
@@ -277,4 +274,5 @@ def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
 
 
 def _completion(row: Row, text: str) -> Completion:
-    return Completion(np.array(row.token_ids, np.int32), np.array(row.logprobs, np.float32), text, row.finish or FinishReason.CANCELLED)
+    finish = row.finish or FinishReason.CANCELLED
+    return Completion(np.array(row.token_ids, np.int32), np.array(row.logprobs, np.float32), text, finish)

@@ -1,7 +1,7 @@
 """Rollouts by vLLM, the GPU or the CPU build, driven step by step in this process.
 
-No thread and no server: between two steps requests may come, be cancelled, or the weights may change. With several GPUs vLLM starts one worker
-process per GPU, which read new weights from files in shared memory.
+No thread and no server: between two steps requests may come, be cancelled, or the weights may change. With several GPUs vLLM starts
+one worker process per GPU, which read new weights from files in shared memory.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ def environment(settings: EngineSettings) -> dict[str, str]:
         "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; without it a share of all memory, which a second engine would not find free
     }
     if _on_cpu(settings) and settings.options.get("enforce_eager", True):
-        wanted["TORCHDYNAMO_DISABLE"] = "1"  # else vLLM compiles one small function for 15 s at the first request for log-probabilities
+        wanted["TORCHDYNAMO_DISABLE"] = "1"  # else one small function compiles for 15 s at the first request with log-probabilities
     return {name: os.environ.get(name, value) for name, value in wanted.items()}
 
 
 class VllmEngine:
     """An `Engine` over vLLM's continuous batching with prefix caching.
 
-    ``options`` are vLLM engine arguments and win over those chosen here. A cancelled request is dropped without an answer. Requests in
-    flight during a weight update go on under the new weights, with keys and values computed anew, and keep the policy version that
-    they came in with.
+    ``options`` are vLLM engine arguments and win over those chosen here. A cancelled request is dropped without an answer. Requests
+    in flight during a weight update go on under the new weights, with keys and values computed anew, and keep the policy version
+    that they came in with.
     """
 
     def __init__(
@@ -118,7 +118,9 @@ class VllmEngine:
         outputs = sorted(output.outputs, key=lambda completion: completion.index)
         texts = self._tokenizer.batch_decode([list(completion.token_ids) for completion in outputs], skip_special_tokens=True)
         completions = [_completion(completion, text) for completion, text in zip(outputs, texts, strict=True)]
-        return self._open.pop(output.request_id).answer(completions, self.name)
+        entry = self._open.pop(output.request_id)
+        repeats = entry.request.n // len(completions)
+        return entry.answer(completions * repeats, self.name)
 
     def _load_through_files(self, named: Iterator[tuple[str, Any]]) -> None:
         """One file per chunk: worker processes map them, so nothing is sent through a pipe."""
@@ -151,7 +153,7 @@ def _engine_arguments(settings: EngineSettings, seed: int) -> dict[str, Any]:
         "seed": seed,
     }
     if _on_cpu(settings):
-        chosen["enable_chunked_prefill"] = False  # vLLM 0.32 rewinds the generator of a seeded request cut in two; on the CPU it cannot
+        chosen["enable_chunked_prefill"] = False  # vLLM 0.32 rewinds the generator of a prefill cut in two; a CPU generator cannot
     return chosen | settings.options
 
 
@@ -172,7 +174,7 @@ def _sampling_params(request: Request, window: int) -> Any:
 
     sampling = request.sampling
     return SamplingParams(
-        n=request.n,
+        n=request.n if sampling.temperature else 1,  # vLLM refuses several greedy samples; `_answer` repeats the one
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         max_tokens=token_limit(request, window),

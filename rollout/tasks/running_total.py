@@ -1,0 +1,92 @@
+"""A ladder of difficulties for small models: chains of additions whose completion shows its working.
+
+Level k is a prompt with k operations, ``37+5-8=`` for k = 2, answered by the running totals ``42,34``. It needs k right steps, so the
+pass rate falls smoothly with k, and whatever makes one step better lifts every level above it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from string import ascii_lowercase as LABELS
+
+import numpy as np
+
+from curricula.types import CurriculaError
+from rollout.prompts import Prompt, PromptSet, RewardSpec
+
+TRIES_PER_PROMPT = 100  # draws of one new prompt before the level counts as exhausted
+
+
+@dataclass(frozen=True)
+class RunningTotal:
+    """Every total keeps two digits: a step costs the same tokens at every level."""
+
+    levels: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8)  # numbers of operations; one distribution each
+    n_train: int = 1000  # prompts per level
+    n_held_out: int = 100  # prompts per level
+    largest_term: int = 9  # what one operation adds or takes away, at most
+    lowest_total: int = 10
+    highest_total: int = 99
+
+    def __post_init__(self) -> None:
+        if not self.levels or min(self.levels) < 1 or len(set(self.levels)) < len(self.levels):
+            raise CurriculaError(f"task.levels: expected different numbers >= 1, got {list(self.levels)}")
+        if not 1 <= self.largest_term:
+            raise CurriculaError(
+                f"task.largest_term: expected at least 1 and at most half of highest_total - lowest_total, got {self.largest_term}"
+            )
+
+    def build(self, seed: int) -> tuple[PromptSet, PromptSet]:
+        train: list[Prompt] = []
+        held_out: list[Prompt] = []
+        for level in sorted(self.levels):
+            prompts = self._distinct(level, seed)
+            held_out += prompts[: self.n_held_out]
+            train += prompts[self.n_held_out :]
+        reward = RewardSpec("running_total")
+        return PromptSet(train, reward), PromptSet(held_out, reward)
+
+    def worked_example(self, prompt: Prompt) -> str:
+        """The completion of somebody who makes no mistake: all running totals, the answer last."""
+        first, *terms = (int(number) for number in re.findall(r"[+-]?\d+", str(prompt.content)))
+        totals = list(accumulate(terms, initial=first))[1:]
+        return "".join(f"{label}{total}" for label, total in zip(LABELS, totals, strict=False))
+
+    def _distinct(self, level: int, seed: int) -> list[Prompt]:
+        wanted = self.n_train + self.n_held_out
+        found: dict[str, Prompt] = {}
+        draws = self._draws(level, seed)
+        for _ in range(TRIES_PER_PROMPT * wanted):
+            prompt = next(draws)
+            found.setdefault(prompt.id, prompt)
+            if len(found) == wanted:
+                return list(found.values())
+        raise CurriculaError(
+            f"task: level {level} has fewer than n_train + n_held_out = {wanted} different prompts (found {len(found)}); "
+            "lower n_train, or widen largest_term or the range of totals"
+        )
+
+    def _draws(self, level: int, seed: int) -> Iterator[Prompt]:
+        rng = np.random.default_rng((seed, level))
+        while True:
+            total = int(rng.integers(self.lowest_total, self.highest_total + 1))
+            text = str(total)
+            for label in LABELS[:level]:
+                term = self._term(total, rng)
+                total += term
+                text += f"{label}{term:+d}"
+            name, extra = self._name(level), {"n_operations": level}
+            yield Prompt(id=f"{name}/{text}", distribution=name, content=f"{text}=", answer=total, extra=extra)
+
+    def _term(self, total: int, rng: np.random.Generator) -> int:
+        """One of the terms that keep the total in its range, all equally likely."""
+        lowest = max(-self.largest_term, self.lowest_total - total)
+        highest = min(self.largest_term, self.highest_total - total)
+        draw = int(rng.integers(lowest, highest))
+        return draw + (draw >= 0)  # no operation adds nothing
+
+    def _name(self, level: int) -> str:
+        return f"ops-{level:0{len(str(max(self.levels)))}d}"

@@ -1,0 +1,103 @@
+"""Two ranks are one: losses, weights, log-probabilities and checkpoints, on groups of unequal size; and a rank that dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import ray
+
+from curricula.types import CurriculaError
+from tests.trainer.learning import MAX_TOKENS, TEMPERATURE, differences, make_learner, ragged_sequences, weights_of
+from trainer.learner_ranks import RankDied, RankedLearner
+from trainer.settings import LearnerSettings, LoraSettings, ModelSettings
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
+LR = 1e-3
+STEADY = 1e-4  # rate of the weight comparison: Adam turns noise around a zero gradient into steps of this size
+
+
+@pytest.fixture
+def ranked(tiny_model_path):
+    learners = []
+
+    def make(n_ranks, model=None, **settings):
+        chosen = ModelSettings(path=str(tiny_model_path), **({"dtype": "float32"} | (model or {})))
+        spread = LearnerSettings(n_ranks=n_ranks, placement="ray", cpus_per_rank=1, **settings)
+        learners.append(RankedLearner(chosen, spread, TEMPERATURE, MAX_TOKENS))
+        return learners[-1]
+
+    yield make
+    for learner in learners:
+        learner.close()
+
+
+def fetched(learner):
+    return {name: array for chunk in learner.weights().chunks for name, array in ray.get(chunk).items()}
+
+
+def test_two_ranks_give_the_losses_and_weights_of_one(ranked, tiny_model_path, tmp_path):
+    two, one = ranked(2, tokens_per_micro_batch=60), make_learner(tiny_model_path)
+    for seed in range(3):
+        ours, alone = (learner.step(ragged_sequences(seed, version=learner.version), STEADY) for learner in (two, one))
+        assert ours.loss == pytest.approx(alone.loss, abs=1e-5)
+        assert ours.grad_norm == pytest.approx(alone.grad_norm, rel=1e-4)
+        assert ours.metrics == pytest.approx(alone.metrics, rel=1e-4, abs=1e-5)
+        assert (ours.n_tokens, ours.n_processed_tokens) == (alone.n_tokens, alone.n_processed_tokens)
+    assert two.version == one.version == 3
+    assert differences(fetched(two), weights_of(one)) < 1e-5
+    for ours_T, alone_T in zip(two.logprobs(ragged_sequences()), one.logprobs(ragged_sequences()), strict=True):
+        np.testing.assert_allclose(ours_T, alone_T, atol=1e-4)
+
+    two.save(tmp_path)
+    resumed = make_learner(tiny_model_path)
+    resumed.load(tmp_path)
+    assert resumed.version == 3
+    assert differences(fetched(two), weights_of(resumed)) == 0
+    ours, alone = (learner.step(ragged_sequences(7), STEADY) for learner in (two, resumed))
+    assert ours.loss == pytest.approx(alone.loss, abs=1e-5)
+    assert differences(fetched(two), weights_of(resumed)) < 1e-5
+
+
+def test_fewer_sequences_than_ranks_no_signal_and_bad_input(ranked, tiny_model_path, tmp_path):
+    two, one = (
+        ranked(2, kl_coefficient=0.1, updates_per_step=2),
+        make_learner(tiny_model_path, kl_coefficient=0.1, updates_per_step=2),
+    )
+    single = ragged_sequences()[:1]
+    for _ in range(2):  # the second rank works on a dummy
+        ours, alone = (learner.step(single, STEADY) for learner in (two, one))
+        assert ours.loss == pytest.approx(alone.loss, abs=1e-5)
+        assert ours.metrics == pytest.approx(alone.metrics, rel=1e-4, abs=1e-5)
+    assert differences(fetched(two), weights_of(one)) < 1e-5
+    assert two.step([], STEADY).metrics["updates"] == 0
+    with pytest.raises(CurriculaError, match="has no prompt"):
+        two.step([replace(single[0], prompt_ids=())], LR)
+    assert two.step(single, STEADY).metrics["updates"] == 1  # a refused batch does no harm
+
+
+@pytest.mark.parametrize("model", [{"dtype": "bfloat16"}, {"lora": LoraSettings(rank=4)}], ids=str)
+def test_load_on_two_ranks_what_one_rank_saved(ranked, tiny_model_path, tmp_path, model):
+    one = make_learner(tiny_model_path, model)
+    one.step(ragged_sequences(), LR)
+    one.save(tmp_path)
+    two = ranked(2, model)
+    two.load(tmp_path)
+    assert two.version == 1
+    assert differences(fetched(two), weights_of(one)) == 0
+    two.step(ragged_sequences(1), LR)
+    two.save(tmp_path / "again")
+    one.load(tmp_path / "again")
+    assert one.version == 2
+    assert differences(fetched(two), weights_of(one)) == 0
+
+
+def test_a_dead_rank_is_named(ranked):
+    two = ranked(2)
+    two.step(ragged_sequences(), LR)
+    os.kill(two.pids[1], signal.SIGKILL)
+    with pytest.raises(RankDied, match=r"learner rank 1 of 2 failed in 'step': .*start again from the last checkpoint"):
+        two.step(ragged_sequences(), LR)
