@@ -85,7 +85,7 @@ class RankActor:
 
     def open_store(self) -> tuple[str, int]:
         """Where the ranks meet: host and port, chosen by the system."""
-        host = ray.util.get_node_ip_address()
+        host = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         self._store = TCPStore(host, 0, self._size, is_master=True, wait_for_workers=False)
         return host, self._store.port
 
@@ -197,7 +197,8 @@ class RankedLearner:
         size = len(self._actors)
         self.close()
         raise RankDied(
-            f"learner rank {rank} of {size} failed in {method!r}: {_last_line(cause)}; start again from the last checkpoint (--resume)"
+            f"learner rank {rank} of {size} failed in {method!r}: {_last_line(cause)}; "
+            "start again from the last checkpoint (--resume)"
         ) from cause
 
 
@@ -214,5 +215,5 @@ def _last_line(error: Exception) -> str:
 
 
 def _summary() -> str:
-    total = ray.cluster_resources()
+    total = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return f"{total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs"
