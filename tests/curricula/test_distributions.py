@@ -79,7 +79,11 @@ def test_sec_vectors():
     sec = SelfEvolvingCurriculum(alpha=0.5)
     q1 = sec.moved(np.zeros(3), np.array([0.9, 0.6, 0.2]))
     np.testing.assert_allclose(q1, [0.45, 0.3, 0.1])
-    for tau, p in ((1.0, [0.389803, 0.335507, 0.274690]), (0.4, [0.475251, 0.326635, 0.198114]), (0.2, [0.607482, 0.286954, 0.105564])):
+    for tau, p in (
+        (1.0, [0.389803, 0.335507, 0.274690]),
+        (0.4, [0.475251, 0.326635, 0.198114]),
+        (0.2, [0.607482, 0.286954, 0.105564]),
+    ):
         np.testing.assert_allclose(softmax(q1, tau), p, atol=1e-6)
     second = np.array([0.8, np.nan, 0.3])
     skipped, zeroed = sec.moved(q1, second), SelfEvolvingCurriculum(alpha=0.5, unseen="zero").moved(q1, second)
@@ -123,7 +127,15 @@ def test_fixed_refuses_an_unknown_distribution():
         build("distribution", {"name": "fixed", "weights": {"hrad": 1}}).init(pool)
 
 
-@pytest.mark.parametrize("wrong", [{"name": "dump_ucb", "tau": 0}, {"name": "dump_ucb", "window": 0}, {"name": "sec", "alpha": 0}, {"name": "sec", "tau": float("inf")}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "dump_ucb", "tau": 0},
+        {"name": "dump_ucb", "window": 0},
+        {"name": "sec", "alpha": 0},
+        {"name": "sec", "tau": float("inf")},
+    ],
+)
 def test_hyper_parameters_out_of_range_are_refused(wrong):
     with pytest.raises(CurriculaError, match="expected"):
         build("distribution", wrong)

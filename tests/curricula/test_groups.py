@@ -19,7 +19,9 @@ def test_advantages_of_the_spec(groups):
     np.testing.assert_allclose(a[8:], [1.49997] + [-0.49999] * 3, atol=1e-5)
 
 
-@pytest.mark.parametrize(("n", "k", "value"), [(8, 1, 0.618717), (8, 2, 0.810091), (8, 4, 0.935413), (16, 1, 0.468748), (16, 8, 0.968244)])
+@pytest.mark.parametrize(
+    ("n", "k", "value"), [(8, 1, 0.618717), (8, 2, 0.810091), (8, 4, 0.935413), (16, 1, 0.468748), (16, 8, 0.968244)]
+)
 def test_mean_abs_advantage_of_the_spec(groups, n, k, value):
     assert mean_abs_advantages(feedback(groups([[1] * k + [0] * (n - k)])))[0] == pytest.approx(value, abs=2e-6)
 
