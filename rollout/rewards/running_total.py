@@ -6,9 +6,12 @@ import re
 from string import ascii_lowercase as LABELS
 from typing import Any
 
+from rollout.rewards import register
+
 TOTAL = re.compile(r"([a-z])(\d+)")
 
 
+@register("running_total")
 def running_total(completion: str, answer: Any, extra: dict[str, Any]) -> float:
     """1 where the completion is one total per operation (``extra["n_operations"]``) and the last one is the answer, else 0."""
     totals = TOTAL.findall(completion)

@@ -16,10 +16,12 @@ import numpy as np
 
 from curricula.types import CurriculaError
 from rollout.prompts import Prompt, PromptSet, RewardSpec
+from rollout.tasks import register
 
 TRIES_PER_PROMPT = 100  # draws of one new prompt before the level counts as exhausted
 
 
+@register("running_total")
 @dataclass(frozen=True)
 class RunningTotal:
     """Every total keeps two digits: a step costs the same tokens at every level."""
@@ -30,6 +32,7 @@ class RunningTotal:
     largest_term: int = 9  # what one operation adds or takes away, at most
     lowest_total: int = 10
     highest_total: int = 99
+    reward: str = "running_total"
 
     def __post_init__(self) -> None:
         if not self.levels or min(self.levels) < 1 or len(set(self.levels)) < len(self.levels):
@@ -46,7 +49,7 @@ class RunningTotal:
             prompts = self._distinct(level, seed)
             held_out += prompts[: self.n_held_out]
             train += prompts[self.n_held_out :]
-        reward = RewardSpec("running_total")
+        reward = RewardSpec(self.reward)
         return PromptSet(train, reward), PromptSet(held_out, reward)
 
     def worked_example(self, prompt: Prompt) -> str:
