@@ -51,9 +51,8 @@ def run_ours(model: str, data: str, steps: int, mode: str) -> list[dict[str, flo
                 "name": "step",
                 "task": {
                     "name": "prompt_file",
-                    "path": data,
-                    "prompt_column": "prompt",
-                    "answer_column": "answer",
+                    "train": data,
+                    "id_column": "row",
                     "distribution_column": "level",
                     "reward": "benchmarks.grpo_step:spread",
                 },

@@ -132,9 +132,7 @@ def test_resume_with_a_changed_data_set_is_refused(tmp_path: Path) -> None:
     data = tmp_path / "prompts.jsonl"
     task = {
         "name": "prompt_file",
-        "path": str(data),
-        "prompt_column": "prompt",
-        "answer_column": "answer",
+        "train": str(data),
         "distribution_column": "level",
         "id_column": "id",
         "reward": "exact",
