@@ -70,7 +70,7 @@ def _refuse_other_keys(expected: set[str], given: set[str]) -> None:
 def _refuse_other_version(given: Mapping[str, NDArray[Any]]) -> None:
     if int(given["meta.version"]) != VERSION:
         version = int(given["meta.version"])
-        raise CurriculaError(f"curriculum state: format version {version}, expected {VERSION}; load it with the release of the run")
+        raise CurriculaError(f"curriculum state: format {version}, expected {VERSION}; load it with the release of the run")
 
 
 def _refuse_other_pool(expected: Mapping[str, NDArray[Any]], given: Mapping[str, NDArray[Any]]) -> None:

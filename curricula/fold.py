@@ -23,11 +23,11 @@ def fold(ledger: Ledger, feedbacks: Sequence[Feedback]) -> tuple[Ledger, list[Fe
     fresh = []
     ordered = sorted(feedbacks, key=lambda feedback: plan_id(feedback.plan))
     for _, same in groupby(ordered, key=_kind):
-        joined = join(list(same))
-        ledger, learned = _learn_once(ledger, joined)
+        together = list(same)
+        for feedback in together:
+            ledger = settle(ledger, feedback.plan)
+        ledger, learned = _learn_once(ledger, join(together))
         fresh.append(learned)
-    for feedback in ordered:
-        ledger = settle(ledger, feedback.plan)
     return ledger, [feedback for feedback in fresh if len(feedback.plan)]
 
 
