@@ -24,7 +24,7 @@ import numpy as np
 
 GROUPS, GROUP_SIZE, MAX_TOKENS = 32, 8, 64
 WARM_UP = 2  # steps left out
-ENGINES = ("trl", "on_policy", "one_step_ahead")
+RUNS = ("trl", "trl_one_thread", "on_policy", "one_step_ahead")  # TRL counts with the thread number that suits it better
 
 
 def spread(completion: str, answer: Any, extra: dict[str, Any]) -> float:
@@ -141,13 +141,13 @@ def run_trl(model: str, data: str, steps: int) -> list[dict[str, float]]:
     return [step for step in watch.steps if "tokens" in step]
 
 
-def measure(engine: str, model: str, data: str, steps: int) -> dict[str, float]:
+def measure(name: str, model: str, data: str, steps: int) -> dict[str, float]:
     """One run in a process of its own."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count() or 1), "TOKENIZERS_PARALLELISM": "false"}
-    command = [sys.executable, "-m", "benchmarks.grpo_step", "--one", engine, "--model", model, "--data", data, "--steps", str(steps)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1" if name == "trl_one_thread" else str(os.cpu_count() or 1), "TOKENIZERS_PARALLELISM": "false"}
+    command = [sys.executable, "-m", "benchmarks.grpo_step", "--one", name, "--model", model, "--data", data, "--steps", str(steps)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{engine} failed:\n{done.stderr[-3000:]}")
+        raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
     kept = json.loads(done.stdout.splitlines()[-1])[WARM_UP:]
     seconds, tokens = sum(step["seconds"] for step in kept), sum(step["tokens"] for step in kept)
     phases = {key: float(np.median([step[key] for step in kept if key in step])) for key in kept[0] if key != "tokens"}
@@ -166,11 +166,11 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--one", choices=ENGINES, help=argparse.SUPPRESS)
+    parser.add_argument("--one", choices=RUNS, help=argparse.SUPPRESS)
     parser.add_argument("--model", help=argparse.SUPPRESS)
     parser.add_argument("--data", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.one == "trl":
+    if arguments.one and arguments.one.startswith("trl"):
         print(json.dumps(run_trl(arguments.model, arguments.data, arguments.steps)))
     elif arguments.one:
         print(json.dumps(run_ours(arguments.model, arguments.data, arguments.steps, arguments.one)))
@@ -184,15 +184,17 @@ def compare(pairs: int, steps: int, file: Path | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         model, data = str(save_tiny_model(Path(folder) / "model", hidden=128, layers=4)), Path(folder) / "prompts.jsonl"
         prompts(data)
-        rounds = [{engine: measure(engine, model, str(data), steps) for engine in ENGINES} for _ in range(pairs)]
+        rounds = [{name: measure(name, model, str(data), steps) for name in RUNS} for _ in range(pairs)]
     for i, one in enumerate(rounds):
-        for engine in ENGINES:
-            print(f"pair {i} {engine:15s} " + " ".join(f"{key}={value:.4g}" for key, value in one[engine].items()))
-    ratios = {engine: np.array([one[engine]["tokens_per_s"] / one["trl"]["tokens_per_s"] for one in rounds]) for engine in ENGINES[1:]}
-    for engine, ratio in ratios.items():
-        print(f"{engine}: {ratio.mean():.2f}x TRL's processed tokens/s (pairs: {', '.join(f'{value:.2f}' for value in ratio)})")
+        for name in RUNS:
+            print(f"pair {i} {name:15s} " + " ".join(f"{key}={value:.4g}" for key, value in one[name].items()))
+    best_trl = [max(one[name]["tokens_per_s"] for name in RUNS if name.startswith("trl")) for one in rounds]
+    ours = [name for name in RUNS if not name.startswith("trl")]
+    ratios = {name: [one[name]["tokens_per_s"] / best for one, best in zip(rounds, best_trl, strict=True)] for name in ours}
+    for name, ratio in ratios.items():
+        print(f"{name}: {np.mean(ratio):.2f}x TRL's processed tokens/s (pairs: {', '.join(f'{value:.2f}' for value in ratio)})")
     if file:
-        file.write_text(json.dumps({"rounds": rounds, "ratios": {k: v.tolist() for k, v in ratios.items()}}, indent=1))
+        file.write_text(json.dumps({"rounds": rounds, "ratios": ratios}, indent=1))
 
 
 if __name__ == "__main__":
