@@ -85,12 +85,27 @@ class SilentHandle(ScriptedHandle):
     """Takes work and never answers, until it has been started anew."""
 
     revived = False
+    n_closes = 0
+
+    def close(self) -> None:
+        super().close()
+        self.n_closes += 1
 
     def poll(self) -> list[Answer]:
         return super().poll() if self.revived else []
 
     def revive(self) -> None:
         self.alive = self.revived = True
+
+
+class SlowHandle(ScriptedHandle):
+    """Answers one request in every fifteen polls."""
+
+    n_polls = 0
+
+    def poll(self) -> list[Answer]:
+        self.n_polls += 1
+        return [self.answer(self.work.pop(min(self.work)))] if self.work and self.n_polls % 15 == 0 else []
 
 
 class RefusingHandle(ScriptedHandle):
@@ -239,6 +254,7 @@ def test_a_silent_engine_is_ended_and_its_work_done_elsewhere() -> None:
     dispatcher.submit(requests(30))
     assert sorted(answer.ticket.group for answer in watched(dispatcher)) == list(range(30))
     assert silent.revived
+    assert silent.n_closes == 1  # it may hold a GPU
     assert dispatcher.counts.reissued > 0
 
 
@@ -249,6 +265,17 @@ def test_a_single_silent_engine_is_restarted_and_does_its_own_work_again() -> No
     assert sorted(answer.ticket.group for answer in watched(dispatcher)) == list(range(5))
     assert silent.revived
     assert dispatcher.counts.reissued == 5
+
+
+def test_a_slow_engine_is_not_a_silent_one() -> None:
+    slow = SlowHandle("slow", 1)
+    dispatcher = dispatch([slow], EngineSettings(placement="driver", answer_timeout_s=20.0))
+    dispatcher._fleet.members[0].failures = 3  # of an earlier hour: an answer forgives them
+    dispatcher.submit(requests(10))
+    assert len(list(watched(dispatcher))) == 10
+    assert slow.n_polls >= 150
+    assert dispatcher._fleet.restarts == 0
+    assert dispatcher._fleet.members[0].failures == 0
 
 
 def test_time_that_the_driver_spends_elsewhere_is_not_silence() -> None:
