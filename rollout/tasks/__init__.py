@@ -1,7 +1,7 @@
 """Tasks: one file each, registered under the file's name and imported only when a recipe asks for it.
 
-A task is a frozen dataclass of settings with ``build(seed) -> (training prompts, held-out prompts)``; its fields are the keys of the
-recipe's ``task``. Adding one: a file here with ``@register("its_name")``, or ``name: package.module:Class`` in the recipe.
+A task is a frozen dataclass of settings with ``build(seed) -> (training prompts, held-out prompts)``; its fields are the keys of
+the recipe's ``task``. Adding one: a file here with ``@register("its_name")``, or ``name: package.module:Class`` in the recipe.
 """
 
 from __future__ import annotations

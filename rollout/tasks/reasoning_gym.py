@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -37,9 +36,9 @@ class Source:
 class ReasoningGym:
     """Distributions by hand, or one per level of a data set's difficulty attribute.
 
-    Every level takes its own segment of the attribute (terms 3 at level 1, not 2 to 3), so levels do not overlap; the other attributes
-    stay at the curriculum's lowest level unless ``config`` sets them. Held-out and training prompts have different indices and
-    different questions. The run's seed does not change the data, so an id means the same prompt in every run.
+    Every level takes its own segment of the attribute (terms 3 at level 1, not 2 to 3), so levels do not overlap; the other
+    attributes stay at the curriculum's lowest level unless ``config`` sets them. Held-out and training prompts have different
+    indices and different questions. The run's seed does not change the data, so an id means the same prompt in every run.
     """
 
     distributions: dict[str, Source] = field(default_factory=dict)  # by name
@@ -95,11 +94,11 @@ def _at_level(dataset: str, attribute: str, level: int, config: dict[str, Any]) 
     curriculum = create_curriculum(dataset)
     curriculum.set_attr_level(attribute, level)
     highest_segment = DefaultCurriculumContext(mode=RangeAttributeMode.UPPER_BOUND)
-    generated = dataclasses.asdict(curriculum.generate_configuration(context=highest_segment))
+    generated = vars(curriculum.generate_configuration(context=highest_segment))
     values = {name: generated[name] for name in _fields_of(curriculum.attributes[attribute])}
-    base = {key: value for key, value in generated.items() if key not in ("seed", "size") and value is not None}
-    low, high = list(values.values())[0], list(values.values())[-1]
-    shown = f"{low}" if low == high else f"{low}-{high}"
+    base = {key: generated[key] for one in curriculum.attributes.values() for key in _fields_of(one)}
+    plain = all(isinstance(value, int | float | str) for value in values.values())
+    shown = "-".join(str(value) for value in dict.fromkeys(values.values())) if plain else f"level-{level}"
     return f"{dataset}/{attribute.removeprefix('num_')}={shown}", Source(dataset, {**base, **config, **values})
 
 
@@ -116,8 +115,9 @@ class _Items:
         self._task = task
         self._name = name
         self._source = source
+        self._where = f"task 'reasoning_gym', distribution {name!r}"
         self._dataset = self._create()
-        self.held_out = [self._prompt(i, self._dataset[i]) for i in range(task.held_out_per_distribution)]
+        self.held_out = [self._prompt(i, self._entry(i)) for i in range(task.held_out_per_distribution)]
         self._held_out_questions = {prompt.extra["entry"]["question"] for prompt in self.held_out}
         self.train = Memoised(self._train_prompt, task.prompts_per_distribution)
         self._refuse_what_json_changes()
@@ -129,8 +129,7 @@ class _Items:
             return library.create_dataset(self._source.dataset, **self._source.config, size=size, seed=self._task.seed)
         except (TypeError, ValueError, AssertionError) as error:
             raise CurriculaError(
-                f"task 'reasoning_gym', distribution {self._name!r}: reasoning-gym's {self._source.dataset!r} refuses the configuration "
-                f"{self._source.config} ({error})"
+                f"{self._where}: reasoning-gym's {self._source.dataset!r} refuses the configuration {self._source.config} ({error})"
             ) from error
 
     def _train_prompt(self, row: int) -> Prompt:
@@ -138,13 +137,23 @@ class _Items:
         n = self._task.prompts_per_distribution
         first = self._task.held_out_per_distribution + row
         for index in range(first, first + n * TRIES_PER_PROMPT, n):
-            entry = self._dataset[index]
+            entry = self._entry(index)
             if entry["question"] not in self._held_out_questions:
                 return self._prompt(index, entry)
         raise CurriculaError(
-            f"task 'reasoning_gym', distribution {self._name!r}: nearly every question is held out already; it has too few different "
-            "ones: lower held_out_per_distribution, or widen its config"
+            f"{self._where}: nearly every question is held out already; it has too few different ones: lower "
+            "held_out_per_distribution, or widen its config"
         )
+
+    def _entry(self, index: int) -> dict[str, Any]:
+        try:
+            entry: dict[str, Any] = self._dataset[index]
+        except (ValueError, IndexError, KeyError, AttributeError, TypeError) as error:
+            raise CurriculaError(
+                f"{self._where}: reasoning-gym fails on item {index} with the configuration {self._source.config} ({error!r}); "
+                "other attributes may have to follow this one: set them in config"
+            ) from error
+        return entry
 
     def _prompt(self, index: int, entry: dict[str, Any]) -> Prompt:
         task = self._task
@@ -159,7 +168,7 @@ class _Items:
 
     def _refuse_what_json_changes(self) -> None:
         """Some data sets' verifiers need Python objects that do not survive the way to a verifier process."""
-        entry = self._dataset[0]
+        entry = self._entry(0)
         try:
             copy = json.loads(json.dumps(entry))
             same = self._dataset.score_answer(entry["answer"], entry) == self._dataset.score_answer(entry["answer"], copy)
@@ -167,8 +176,8 @@ class _Items:
             same = False
         if not same:
             raise CurriculaError(
-                f"task 'reasoning_gym', distribution {self._name!r}: items of {self._source.dataset!r} do not survive JSON, so they cannot "
-                "be scored in a verifier process; choose another data set"
+                f"{self._where}: items of {self._source.dataset!r} do not survive JSON, so they cannot be scored in a verifier "
+                "process; choose another data set"
             )
 
 
