@@ -1,15 +1,14 @@
-"""A ladder of difficulties for small models: chains of additions whose completion shows its working.
+"""A ladder of difficulties for small models: chains of additions whose completion is its working.
 
-Level k is a prompt with k operations, ``37+5-8=`` for k = 2, answered by the running totals ``42,34``. It needs k right steps, so the
-pass rate falls smoothly with k, and whatever makes one step better lifts every level above it.
+Level k is a prompt with k operations, ``3a+4b-2=`` for k = 2, answered by every running total, ``a7b5``. The letters tell which operation a
+total belongs to; without them a small model loses its place before it learns to add. Level k needs k right steps, so the pass rate
+falls smoothly with k, and whatever makes one step better lifts every level above it.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate
 from string import ascii_lowercase as LABELS
 
 import numpy as np
@@ -24,22 +23,25 @@ TRIES_PER_PROMPT = 100  # draws of one new prompt before the level counts as exh
 @register("running_total")
 @dataclass(frozen=True)
 class RunningTotal:
-    """Every total keeps two digits: a step costs the same tokens at every level."""
+    """Totals stay in a range of equally long numbers, so a step costs the same tokens at every level."""
 
-    levels: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8)  # numbers of operations; one distribution each
-    n_train: int = 1000  # prompts per level
+    levels: tuple[int, ...] = (2, 3, 4, 5, 6, 7)  # numbers of operations; one distribution each
+    n_train: int = 500  # prompts per level
     n_held_out: int = 100  # prompts per level
     largest_term: int = 9  # what one operation adds or takes away, at most
-    lowest_total: int = 10
-    highest_total: int = 99
-    reward: str = "running_total"
+    lowest_total: int = 0
+    highest_total: int = 9
+    reward: str = "exact"
 
     def __post_init__(self) -> None:
         if not self.levels or min(self.levels) < 1 or len(set(self.levels)) < len(self.levels):
             raise CurriculaError(f"task.levels: expected different numbers >= 1, got {list(self.levels)}")
-        if not 1 <= self.largest_term:
+        if max(self.levels) > len(LABELS):
+            raise CurriculaError(f"task.levels: expected at most {len(LABELS)} operations (one letter each), got {max(self.levels)}")
+        if not 1 <= self.largest_term or self.highest_total <= self.lowest_total:
             raise CurriculaError(
-                f"task.largest_term: expected at least 1 and at most half of highest_total - lowest_total, got {self.largest_term}"
+                f"task: expected largest_term >= 1 and lowest_total < highest_total, got {self.largest_term}, {self.lowest_total} and "
+                f"{self.highest_total}"
             )
 
     def build(self, seed: int) -> tuple[PromptSet, PromptSet]:
@@ -53,10 +55,8 @@ class RunningTotal:
         return PromptSet(train, reward), PromptSet(held_out, reward)
 
     def worked_example(self, prompt: Prompt) -> str:
-        """The completion of somebody who makes no mistake: all running totals, the answer last."""
-        first, *terms = (int(number) for number in re.findall(r"[+-]?\d+", str(prompt.content)))
-        totals = list(accumulate(terms, initial=first))[1:]
-        return "".join(f"{label}{total}" for label, total in zip(LABELS, totals, strict=False))
+        """The completion of somebody who makes no mistake."""
+        return str(prompt.answer)
 
     def _distinct(self, level: int, seed: int) -> list[Prompt]:
         wanted = self.n_train + self.n_held_out
@@ -76,13 +76,14 @@ class RunningTotal:
         rng = np.random.default_rng((seed, level))
         while True:
             total = int(rng.integers(self.lowest_total, self.highest_total + 1))
-            text = str(total)
+            text, working = str(total), ""
             for label in LABELS[:level]:
                 term = self._term(total, rng)
                 total += term
                 text += f"{label}{term:+d}"
-            name, extra = self._name(level), {"n_operations": level}
-            yield Prompt(id=f"{name}/{text}", distribution=name, content=f"{text}=", answer=total, extra=extra)
+                working += f"{label}{total}"
+            name = self._name(level)
+            yield Prompt(id=f"{name}/{text}", distribution=name, content=f"{text}=", answer=working)
 
     def _term(self, total: int, rng: np.random.Generator) -> int:
         """One of the terms that keep the total in its range, all equally likely."""
