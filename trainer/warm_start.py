@@ -43,9 +43,9 @@ class WarmStartSettings:
     heads: int = 4
     window: int = 256  # tokens
     rope_theta: float = 100.0  # short sequences: small wavelengths
-    target: float = 0.33  # mean sampled accuracy over distributions at which teaching ends
+    target: float = 0.25  # mean sampled accuracy over distributions at which teaching ends
     max_steps: int = 600
-    check_every: int = 25  # steps
+    check_every: int = 10  # steps
     batch: int = 64
     matrix_lr: float = 0.02  # Muon
     other_lr: float = 2e-3  # AdamW: embeddings and norms

@@ -25,7 +25,7 @@ TRIES_PER_PROMPT = 100  # draws of one new prompt before the level counts as exh
 class RunningTotal:
     """Totals stay in a range of equally long numbers, so a step costs the same tokens at every level."""
 
-    levels: tuple[int, ...] = (2, 3, 4, 5, 6, 7)  # numbers of operations; one distribution each
+    levels: tuple[int, ...] = (2, 3, 4, 6, 8, 10, 12, 14)  # numbers of operations; one distribution each
     n_train: int = 500  # prompts per level
     n_held_out: int = 100  # prompts per level
     largest_term: int = 9  # what one operation adds or takes away, at most
