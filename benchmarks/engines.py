@@ -3,8 +3,8 @@
 - our transformers engine against ``generate`` of transformers (which reports no log-probabilities);
 - our vLLM engine against vLLM's own offline loop, ``LLM.generate``, on the same requests with the same sampling parameters.
 
-The two of a pair share a process and take turns; each pair has a process of its own, since vLLM changes the process that imports it.
-The model has random weights and no end-of-sequence token, so all do the same work. One thread.
+The two of a pair share a process and take turns; each pair has a process of its own, since vLLM changes the process that
+imports it. The model has random weights and no end-of-sequence token, so all do the same work. One thread.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python -m benchmarks.grpo_step [--pairs 3] [--steps 8] [--json FILE]
 
-Each run is a process of its own with both cores to itself; pairs alternate. The unit is processed tokens per second: prompt and completion tokens of
-all rollouts of a step, divided by the step's wall time (generation, rewards, update, weights to the engine). The first two steps of a run are
-left out. Rewards differ inside every group, so neither side may skip a group. TRL generates with transformers (its vLLM modes do not
-run on a CPU); ours does with its transformers engine in a Ray actor.
+Each run is a process of its own with both cores to itself; pairs alternate. The unit is processed tokens per second: prompt and
+completion tokens of all rollouts of a step, divided by the step's wall time (generation, rewards, update, weights to the
+engine). The first two steps of a run are left out. Rewards differ inside every group, so neither side may skip a group. TRL
+generates with transformers (its vLLM modes do not run on a CPU); ours does with its transformers engine in a Ray actor.
 """
 
 from __future__ import annotations
@@ -143,7 +143,11 @@ def run_trl(model: str, data: str, steps: int) -> list[dict[str, float]]:
 
 def measure(name: str, model: str, data: str, steps: int) -> dict[str, float]:
     """One run in a process of its own."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1" if name == "trl_one_thread" else str(os.cpu_count() or 1), "TOKENIZERS_PARALLELISM": "false"}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1" if name == "trl_one_thread" else str(os.cpu_count() or 1),
+        "TOKENIZERS_PARALLELISM": "false",
+    }
     command = [sys.executable, "-m", "benchmarks.grpo_step", "--one", name, "--model", model, "--data", data, "--steps", str(steps)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -151,13 +155,19 @@ def measure(name: str, model: str, data: str, steps: int) -> dict[str, float]:
     kept = json.loads(done.stdout.splitlines()[-1])[WARM_UP:]
     seconds, tokens = sum(step["seconds"] for step in kept), sum(step["tokens"] for step in kept)
     phases = {key: float(np.median([step[key] for step in kept if key in step])) for key in kept[0] if key != "tokens"}
-    return {"tokens_per_s": tokens / seconds, "tokens_per_step": tokens / len(kept), **{f"{key}_s": value for key, value in phases.items()}}
+    return {
+        "tokens_per_s": tokens / seconds,
+        "tokens_per_step": tokens / len(kept),
+        **{f"{key}_s": value for key, value in phases.items()},
+    }
 
 
 def prompts(path: Path, n: int = 2048) -> None:
     """Two-digit additions, without an answer that matters."""
     rng = random.Random(0)
-    rows = [{"prompt": f"{rng.randrange(10, 100)}+{rng.randrange(10, 100)}=", "answer": "0", "level": "sum", "row": i} for i in range(n)]
+    rows = [
+        {"prompt": f"{rng.randrange(10, 100)}+{rng.randrange(10, 100)}=", "answer": "0", "level": "sum", "row": i} for i in range(n)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 

@@ -1,0 +1,1 @@
+"""Produce completions and rewards, and log them."""

@@ -33,11 +33,13 @@ class EncodedPrompts:
 class Collector:
     """Runs attempts until the step has its groups, its attempts are used up, or its rollout cap is reached.
 
-    Attempts follow one another and every plan depends on finished verdicts alone, never on which engine was faster: that keeps a resumed
-    run on the same plans. Groups are admitted in plan order, so short completions are not preferred.
+    Attempts follow one another and every plan depends on finished verdicts alone, never on which engine was faster: that keeps
+    a resumed run on the same plans. Groups are admitted in plan order, so short completions are not preferred.
     """
 
-    def __init__(self, curriculum: Curriculum, prompts: EncodedPrompts, producer: Producer, settings: RolloutSettings, seed: int) -> None:
+    def __init__(
+        self, curriculum: Curriculum, prompts: EncodedPrompts, producer: Producer, settings: RolloutSettings, seed: int
+    ) -> None:
         self._curriculum = curriculum
         self._prompts = prompts
         self._producer = producer
@@ -142,7 +144,9 @@ class Collector:
         failed = [judged for judged in rollouts if judged.status not in (Status.OK, Status.TRUNCATED)]
         limit = self._settings.verifier.max_failure_share
         if rollouts and len(failed) > limit * len(rollouts):
-            counts = ", ".join(f"{n} {Status(status).name.lower()}" for status, n in Counter(judged.status for judged in failed).most_common())
+            counts = ", ".join(
+                f"{n} {Status(status).name.lower()}" for status, n in Counter(judged.status for judged in failed).most_common()
+            )
             detail = next((judged.detail for judged in failed if judged.detail), "none given")
             raise CurriculaError(
                 f"step {step}: {len(failed)} of {len(rollouts)} rollouts have no reward ({counts}), more than "

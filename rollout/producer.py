@@ -34,7 +34,9 @@ class Producer:
         judged.update(self._judge(self._verifier.drain()))
         missing = [request.ticket for request in requests if request.ticket not in judged]
         if missing:
-            raise CurriculaError(f"producer: {len(missing)} of {len(requests)} tickets came back without a verdict, first {missing[0]}")
+            raise CurriculaError(
+                f"producer: {len(missing)} of {len(requests)} tickets came back without a verdict, first {missing[0]}"
+            )
         return judged
 
     def _verify(self, answer: Answer, prompt: Prompt) -> None:

@@ -62,7 +62,9 @@ class Task(Protocol):
         ...
 
 
-def encode(prompt_set: PromptSet, tokenizer: Any, max_tokens: int, drop_long: bool = False) -> tuple[PromptSet, list[tuple[int, ...]]]:
+def encode(
+    prompt_set: PromptSet, tokenizer: Any, max_tokens: int, drop_long: bool = False
+) -> tuple[PromptSet, list[tuple[int, ...]]]:
     """Token ids of every prompt; prompts over ``max_tokens`` are refused, or left out where the recipe says so.
 
     Errors: CurriculaError naming how many prompts are too long, the first of them, and both remedies.
@@ -75,7 +77,8 @@ def encode(prompt_set: PromptSet, tokenizer: Any, max_tokens: int, drop_long: bo
         shown = ", ".join(f"{prompt_set.prompts[i].id} ({len(ids[i])} tokens)" for i in sorted(long)[:5])
         raise CurriculaError(
             f"prompts: {len(long)} of {len(ids)} are longer than the {max_tokens} tokens that the model window leaves beside "
-            f"sampling.max_tokens: {shown}; set rollout.drop_long_prompts: true to leave them out, or enlarge rollout.engine.max_model_tokens"
+            f"sampling.max_tokens: {shown}; set rollout.drop_long_prompts: true to leave them out, or enlarge "
+            "rollout.engine.max_model_tokens"
         )
     return prompt_set.without(long), [tokens for i, tokens in enumerate(ids) if i not in long]
 

@@ -74,8 +74,7 @@ class RolloutSettings:
             raise CurriculaError(f"rollout.log_texts: expected a share in 0..1, got {self.log_texts}")
         if self.rollouts_per_group < 2:
             raise CurriculaError(
-                f"rollout.rollouts_per_group: a group of {self.rollouts_per_group} has no group-relative advantage; "
-                "expected >= 2"
+                f"rollout.rollouts_per_group: a group of {self.rollouts_per_group} has no group-relative advantage; expected >= 2"
             )
 
     @property

@@ -13,6 +13,8 @@ from curricula.types import CurriculaError, Outcome, RolloutPlan, Status, Verdic
 
 
 class FinishReason(StrEnum):
+    """Why a completion ends."""
+
     STOP = "stop"  # end-of-sequence token or a stop string
     LENGTH = "length"  # max_tokens reached
     CANCELLED = "cancelled"

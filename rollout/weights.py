@@ -1,8 +1,8 @@
 """Weights on their way from the learner to the engines: chunks of NumPy arrays under Hugging Face names.
 
 NumPy has no bfloat16, so bfloat16 tensors travel as their bits: **an array of dtype uint16 is bfloat16**. float32 and float16
-travel as they are. A chunk of CPU tensors shares their memory until it is stored somewhere (the Ray object store copies), and arrays that
-come out of the object store are read-only.
+travel as they are. A chunk of CPU tensors shares their memory until it is stored somewhere (the Ray object store copies), and
+arrays that come out of the object store are read-only.
 """
 
 from __future__ import annotations

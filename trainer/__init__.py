@@ -1,0 +1,1 @@
+"""Learn, schedule the learning rate, run the loop, command line."""

@@ -34,13 +34,20 @@ class Agreement:
 
 
 def check_agreement(
-    dispatcher: Dispatcher, learner: Learner, probes: Sequence[tuple[int, ...]], sampling: Sampling, n_engines: int, tolerance: float
+    dispatcher: Dispatcher,
+    learner: Learner,
+    probes: Sequence[tuple[int, ...]],
+    sampling: Sampling,
+    n_engines: int,
+    tolerance: float,
 ) -> Agreement:
     """Ask the probes, score the answers with the learner, compare.
 
     Errors: CurriculaError when the mean absolute difference is above ``tolerance`` (nats per token).
     """
-    drawn = Sampling(sampling.temperature or 1.0, max_tokens=min(TOKENS, sampling.max_tokens))  # top_p is not in the learner's log-probs
+    drawn = Sampling(
+        sampling.temperature or 1.0, max_tokens=min(TOKENS, sampling.max_tokens)
+    )  # top_p is not in the learner's log-probs
     requests = []
     for i, probe in enumerate(list(probes) * COPIES * n_engines):
         ticket = Ticket(PROBE_GROUP - i)
@@ -50,9 +57,12 @@ def check_agreement(
     agreement = _compare([(answers[request.ticket], request) for request in requests], learner)
     if not agreement.mean <= tolerance:
         raise CurriculaError(
-            f"engine {agreement.worst_engine} and the learner disagree after policy version {learner.version}: mean |log-prob difference| "
-            f"{agreement.mean:.4f} nats per token (largest {agreement.maximum:.3f}), expected at most run.agreement_tolerance = {tolerance:g}; "
-            "training would optimise another model than the one that writes the rollouts. Usual causes: weights that did not arrive "
+            f"engine {agreement.worst_engine} and the learner disagree after policy version {learner.version}: "
+            "mean |log-prob difference| "
+            f"{agreement.mean:.4f} nats per token (largest {agreement.maximum:.3f}), expected at most "
+            f"run.agreement_tolerance = {tolerance:g}; "
+            "training would optimise another model than the one that writes the rollouts. Usual causes: weights "
+            "that did not arrive "
             "(tied head, adapter), an old prefix cache, a different dtype or attention kernel"
         )
     return agreement

@@ -86,6 +86,7 @@ def prepare_model(recipe: Recipe) -> str:
 
 
 def build_learner(recipe: Recipe, model_path: str) -> Learner:
+    """In the driver, as ranks in Ray actors, or simulated."""
     settings = recipe.learner
     if recipe.rollout.engine.backend == "simulated":
         from rollout.engines.simulated import ItemResponse
@@ -118,7 +119,8 @@ def encoded(recipe: Recipe, model_path: str, train: PromptSet, held_out: PromptS
     room = window - recipe.rollout.sampling.max_tokens
     if room < 1:
         raise CurriculaError(
-            f"rollout.sampling.max_tokens = {recipe.rollout.sampling.max_tokens} leaves no room for a prompt in a window of {window} tokens"
+            f"rollout.sampling.max_tokens = {recipe.rollout.sampling.max_tokens} leaves no room for a prompt in a "
+            f"window of {window} tokens"
         )
     drop = recipe.rollout.drop_long_prompts
     return EncodedPrompts(*encode(train, tokenizer, room, drop)), EncodedPrompts(*encode(held_out, tokenizer, room, drop)), window

@@ -15,7 +15,10 @@ from trainer.types import TrainSequence
 
 
 def feedback_of(attempt: Attempt, estimator: str) -> Feedback:
-    """The attempt with the advantage of every scored rollout, of rejected groups too: policies learn from all that was generated."""
+    """The attempt with the advantage of every scored rollout, of rejected groups too.
+
+    Policies learn from all that was generated.
+    """
     outcome = attempt.outcome
     advantage_R = group_advantages(estimator, outcome.reward_R, outcome.group_R, outcome.ok_R, len(outcome.plan))
     return Feedback(outcome, attempt.verdict, np.where(outcome.ok_R, advantage_R, np.nan))
@@ -30,7 +33,9 @@ def sequences_of(attempts: Sequence[Attempt], feedbacks: Sequence[Feedback], pro
     ]
 
 
-def _sequences_of_attempt(attempt: Attempt, advantage_R: NDArray[np.float64] | None, prompts: EncodedPrompts) -> list[TrainSequence]:
+def _sequences_of_attempt(
+    attempt: Attempt, advantage_R: NDArray[np.float64] | None, prompts: EncodedPrompts
+) -> list[TrainSequence]:
     rollouts = [judged for group in attempt.judged_B for judged in group]
     plan, group_R = attempt.plan, attempt.outcome.group_R
     if advantage_R is None:

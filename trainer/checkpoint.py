@@ -1,8 +1,8 @@
 """Checkpoints that are there whole or not at all.
 
 A checkpoint is a folder ``step-<step>`` that is written under a temporary name, synced to disk, given a manifest with the
-SHA-256 of every file as its last file, and then renamed. Readers trust only folders whose manifest agrees, so a crash at any moment leaves the
-one before. There is no pointer file that could point at the wrong step. Nothing in it is pickled.
+SHA-256 of every file as its last file, and then renamed. Readers trust only folders whose manifest agrees, so a crash at any
+moment leaves the one before. There is no pointer file that could point at the wrong step. Nothing in it is pickled.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def write(
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise CurriculaError(
-            f"checkpoint {final}: could not be written ({error.strerror or error}); earlier checkpoints are intact; free some space and "
+            f"checkpoint {final}: could not be written ({error.strerror or error}); earlier checkpoints are "
+            "intact; free some space and "
             "run again with --resume"
         ) from error
     for old in valid_folders(parent)[keep:]:

@@ -24,6 +24,7 @@ def resources(recipe: Recipe) -> dict[str, float]:
 
 
 def needs_ray(recipe: Recipe) -> bool:
+    """Does anything of this recipe live in an actor?"""
     return recipe.rollout.engine.placement == "ray" or recipe.learner.placement == "ray"
 
 
@@ -31,8 +32,8 @@ def needs_ray(recipe: Recipe) -> bool:
 def connected(recipe: Recipe, address: str | None) -> Iterator[None]:
     """Ray while the run lasts; a cluster that was there before stays.
 
-    ``address`` None joins the cluster of a submitted job where there is one, else starts a private cluster on the loopback interface, without a
-    dashboard (Ray's boundary is the network: an open dashboard runs anybody's code).
+    ``address`` None joins the cluster of a submitted job where there is one, else starts a private cluster on the loopback
+    interface, without a dashboard (Ray's boundary is the network: an open dashboard runs anybody's code).
     """
     if not needs_ray(recipe):
         yield
@@ -45,7 +46,11 @@ def connected(recipe: Recipe, address: str | None) -> Iterator[None]:
     if address is None and "RAY_ADDRESS" not in os.environ:
         n_cpus = max(os.cpu_count() or 1, int(resources(recipe)["CPU"]) + 1)
         ray.init(
-            num_cpus=n_cpus, include_dashboard=False, log_to_driver=False, object_store_memory=OBJECT_STORE_BYTES, _node_ip_address="127.0.0.1"
+            num_cpus=n_cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _node_ip_address="127.0.0.1",
         )
     else:
         _join(address)
@@ -62,6 +67,7 @@ def _join(address: str | None) -> None:
         ray.init(address=address or "auto", log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise CurriculaError(
-            f"Ray cluster at {address or os.environ.get('RAY_ADDRESS')}: could not be joined ({error}); expected a running head node, e.g. "
+            f"Ray cluster at {address or os.environ.get('RAY_ADDRESS')}: could not be joined ({error}); expected "
+            "a running head node, e.g. "
             "`ray start --head`, or leave --ray-address out for a cluster on this machine"
         ) from error

@@ -46,7 +46,12 @@ class Evaluator:
         ):
             ticket = Ticket(-row - 1, round_)
             yield Request(
-                ticket, self._prompts.ids_N[row], n, sampling, request_seed(self._seed, ticket), self._prompts.prompt_set.prompts[row].id
+                ticket,
+                self._prompts.ids_N[row],
+                n,
+                sampling,
+                request_seed(self._seed, ticket),
+                self._prompts.prompt_set.prompts[row].id,
             )
 
     def _score(self, rows: np.ndarray, judged: dict[Ticket, list[Judged]]) -> DistributionScore:

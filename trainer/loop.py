@@ -1,8 +1,8 @@
 """The run: collect, learn, publish, remember, step after step.
 
-Two modes. ``on_policy``: the rollouts of a step are drawn by the weights that it updates. ``one_step_ahead``: the rollouts of step t + 1 are
-drawn while the learner works on step t, so they are one policy version old; the pipeline is drained before every checkpoint, so that a
-resumed run makes the plans of one that never stopped.
+Two modes. ``on_policy``: the rollouts of a step are drawn by the weights that it updates. ``one_step_ahead``: the rollouts of
+step t + 1 are drawn while the learner works on step t, so they are one policy version old; the pipeline is drained before every
+checkpoint, so that a resumed run makes the plans of one that never stopped.
 """
 
 from __future__ import annotations
@@ -33,9 +33,7 @@ from trainer.types import LearnerReport
 MOST_EMPTY_STEPS = 25  # steps in a row without any group that carries signal, after which the run stops
 
 
-def run(
-    recipe: Recipe, *, resume: bool = False, ray_address: str | None = None, observer: Observer | None = None
-) -> RunSummary:
+def run(recipe: Recipe, *, resume: bool = False, ray_address: str | None = None, observer: Observer | None = None) -> RunSummary:
     """Train by the recipe; returns when the steps are done or the run was asked to stop (SIGTERM, SIGINT).
 
     Errors: CurriculaError for whatever the user can mend. The last committed checkpoint is intact after any of them.
@@ -146,7 +144,12 @@ class Run:
             return learner.step(sequences, self._parts.schedule.lr(learner.version))
 
     def _finish(
-        self, step: int, attempts: Sequence[Attempt], feedbacks: Sequence[Feedback], learning: Future[LearnerReport | None], began: float
+        self,
+        step: int,
+        attempts: Sequence[Attempt],
+        feedbacks: Sequence[Feedback],
+        learning: Future[LearnerReport | None],
+        began: float,
     ) -> None:
         with self._clock.phase("wait"):
             report = learning.result()
@@ -189,8 +192,10 @@ class Run:
             scores = [attempt.outcome.score_R for attempt in attempts]
             mean = sum(float(score.sum()) for score in scores) / max(sum(len(score) for score in scores), 1)
             raise CurriculaError(
-                f"step {step}: the last {MOST_EMPTY_STEPS} steps had no group with signal (mean score of this step {mean:.3f}): the data are "
-                f"{'too hard' if mean < 0.5 else 'too easy'} for this model; mend the task's levels, warm-start the model, or raise "
+                f"step {step}: the last {MOST_EMPTY_STEPS} steps had no group with signal (mean score of this step "
+                f"{mean:.3f}): the data are "
+                f"{'too hard' if mean < 0.5 else 'too easy'} for this model; mend the task's levels, warm-start the "
+                "model, or raise "
                 "rollout.rollouts_per_group or rollout.max_attempts"
             )
 

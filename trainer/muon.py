@@ -13,8 +13,9 @@ QUINTIC = (3.4445, -4.7750, 2.0315)  # drives singular values from (0, 1] to abo
 class Muon(torch.optim.Optimizer):
     """Muon: W <- W - lr max(1, rows / columns)^0.5 orthogonal(g + momentum buffer), for matrices only.
 
-    Source: Jordan et al. 2024 (kellerjordan.github.io/posts/muon) with Nesterov momentum. torch.optim.Muon computes in bfloat16; at the size of a
-    model for two CPU cores that takes 14 times as long as float32, more than the whole forward and backward pass.
+    Source: Jordan et al. 2024 (kellerjordan.github.io/posts/muon) with Nesterov momentum. torch.optim.Muon computes in
+    bfloat16; at the size of a model for two CPU cores that takes 14 times as long as float32, more than the whole forward and
+    backward pass.
     """
 
     def __init__(self, params: Iterable[torch.Tensor], lr: float, momentum: float = 0.95) -> None:
@@ -28,6 +29,8 @@ class Muon(torch.optim.Optimizer):
 
     def _move(self, weight: torch.Tensor, lr: float, momentum: float) -> None:
         buffer = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+        if weight.grad is None:
+            return
         buffer.lerp_(weight.grad, 1 - momentum)
         direction = orthogonal(weight.grad.lerp(buffer, momentum))
         weight.sub_(direction, alpha=lr * max(1.0, weight.shape[0] / weight.shape[1]) ** 0.5)
@@ -41,4 +44,5 @@ def orthogonal(matrix: torch.Tensor, n_rounds: int = 5) -> torch.Tensor:
     for _ in range(n_rounds):
         gram = wide @ wide.mT
         wide = a * wide + (b * gram + c * gram @ gram) @ wide
-    return wide.mT if matrix.shape[0] > matrix.shape[1] else wide
+    result: torch.Tensor = wide.mT if matrix.shape[0] > matrix.shape[1] else wide
+    return result

@@ -10,7 +10,8 @@ from curricula.types import CurriculaError
 from trainer import checkpoint
 from trainer.recipe import Recipe, load_recipe
 
-# What may change between a run and its continuation: it decides where and how fast things run, or what is measured, not what is learned.
+# What may change between a run and its continuation: it decides where and how fast things run, or what is measured, not what is
+# learned.
 FREE = (
     "evaluation.",
     "rollout.engine.",
@@ -37,7 +38,9 @@ def start_folder(recipe: Recipe, folder: Path, resume: bool) -> checkpoint.Check
     """
     saved = folder / RECIPE
     if saved.exists() and not resume:
-        raise CurriculaError(f"{folder}: a run is there already; go on with --resume, or choose another run.folder (or remove the folder)")
+        raise CurriculaError(
+            f"{folder}: a run is there already; go on with --resume, or choose another run.folder (or remove the folder)"
+        )
     if saved.exists():
         refuse_changes(load_recipe(saved), recipe)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
 """The learner of simulated runs: skills grow where groups carry signal, and spill over to neighbouring levels.
 
-skill += lr * signal_K @ transfer_KK, where signal_k is the sum over the groups of level k of their mean |advantage|, divided by the number of groups
-in the batch, and transfer falls off as exp(-|k - k'|). Source: ours; it serves tests and comparisons of curricula and says nothing about
-language models.
+skill += lr * signal_K @ transfer_KK, where signal_k is the sum over the groups of level k of their mean |advantage|, divided by
+the number of groups in the batch, and transfer falls off as exp(-|k - k'|). Source: ours; it serves tests and comparisons of
+curricula and says nothing about language models.
 """
 
 from __future__ import annotations
@@ -39,7 +39,12 @@ class SimulatedLearner:
         self.version += 1
         n_tokens = sum(len(sequence.token_ids) for sequence in sequences)
         return LearnerReport(
-            loss=-float(signal_K.sum()), grad_norm=float(np.linalg.norm(signal_K)), lr=lr, n_tokens=n_tokens, n_processed_tokens=n_tokens, seconds=0.0
+            loss=-float(signal_K.sum()),
+            grad_norm=float(np.linalg.norm(signal_K)),
+            lr=lr,
+            n_tokens=n_tokens,
+            n_processed_tokens=n_tokens,
+            seconds=0.0,
         )
 
     def logprobs(self, sequences: Sequence[TrainSequence]) -> list[NDArray[np.float32]]:

@@ -27,10 +27,12 @@ def summarise_step(
 ) -> StepRecord:
     """All generated groups count, rejected ones too; ``lr`` is the rate of the update, or the one that waited if there was none."""
     k_of_name = pool.distribution_names
-    distribution_R = _concatenate([attempt.plan.selection.distribution_B[attempt.outcome.group_R] for attempt in attempts], np.int64)
-    score_R = _concatenate([attempt.outcome.score_R for attempt in attempts], np.float64)
-    reward_R = _concatenate([attempt.outcome.reward_R for attempt in attempts], np.float64)
-    spread_B = _concatenate([_reward_spread(attempt) for attempt in attempts], np.float64)
+    distribution_R = _concatenate(
+        [attempt.plan.selection.distribution_B[attempt.outcome.group_R].astype(np.float64) for attempt in attempts]
+    )
+    score_R = _concatenate([attempt.outcome.score_R for attempt in attempts])
+    reward_R = _concatenate([attempt.outcome.reward_R for attempt in attempts])
+    spread_B = _concatenate([_reward_spread(attempt) for attempt in attempts])
     generated = sum(len(attempt.plan) for attempt in attempts)
     return StepRecord(
         step=step,
@@ -50,7 +52,9 @@ def summarise_step(
         reasons=_names(Reason, [attempt.verdict.reason_B for attempt in attempts]),
         statuses=_names(Status, [attempt.outcome.status_R for attempt in attempts]),
         n_rollouts_B=tuple(len(group) for attempt in attempts for group in attempt.judged_B),
-        pass_rate_B=tuple(_mean(attempt.outcome.score_R[attempt.outcome.group_R == b]) for attempt in attempts for b in range(len(attempt.plan))),
+        pass_rate_B=tuple(
+            _mean(attempt.outcome.score_R[attempt.outcome.group_R == b]) for attempt in attempts for b in range(len(attempt.plan))
+        ),
         seconds=phase_seconds.get("step", math.nan),
         phase_seconds={name: seconds for name, seconds in phase_seconds.items() if name != "step"},
         loss=report.loss if report else math.nan,
@@ -82,5 +86,5 @@ def _mean(values: NDArray[np.float64]) -> float:
     return float(known.mean()) if len(known) else math.nan
 
 
-def _concatenate(arrays: Sequence[NDArray[np.generic]], dtype: type) -> NDArray[np.generic]:
-    return np.concatenate([np.zeros(0, dtype), *arrays]).astype(dtype)
+def _concatenate(arrays: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    return np.concatenate([np.zeros(0), *arrays])

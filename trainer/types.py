@@ -35,7 +35,9 @@ class LearnerReport:
     n_tokens: int  # completion tokens that carried loss
     n_processed_tokens: int  # prompt + completion tokens that passed through the model
     seconds: float
-    metrics: dict[str, float] = field(default_factory=dict)  # clip_fraction, kl, entropy, mismatch_mean, mismatch_max, ratio_max, ...
+    metrics: dict[str, float] = field(
+        default_factory=dict
+    )  # clip_fraction, kl, entropy, mismatch_mean, mismatch_max, ratio_max, ...
 
 
 class Learner(Protocol):

@@ -1,7 +1,8 @@
 """A learner's rollouts without a model: item-response skills answer the prompts of the task ``simulated``.
 
-Prompt i of level l is solved with probability sigmoid(skill_l - difficulty_i), difficulty_i = slope * l + spread * z_i, where z_i is a
-standard normal number that depends on the prompt's id alone. Source: ours, the two-parameter logistic model of item response theory.
+Prompt i of level l is solved with probability sigmoid(skill_l - difficulty_i), difficulty_i = slope * l + spread * z_i, where
+z_i is a standard normal number that depends on the prompt's id alone. Source: ours, the two-parameter logistic model of item
+response theory.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def level_of(prompt_id: str) -> int:
     """The level of a simulated prompt, from its id ``level-<level>/<number>``."""
     head = prompt_id.split("/", 1)[0].removeprefix("level-")
     if not head.isdigit():
-        raise CurriculaError(f"simulated engine: prompt id {prompt_id!r} is not level-<level>/<number>; use the task 'simulated' with it")
+        raise CurriculaError(
+            f"simulated engine: prompt id {prompt_id!r} is not level-<level>/<number>; use the task 'simulated' with it"
+        )
     return int(head)
 
 

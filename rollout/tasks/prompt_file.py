@@ -1,8 +1,8 @@
 """Prompts from JSONL or Parquet files, in verl's schema, in TRL's, or with columns of your own.
 
-Columns are named by dotted paths, so ``extra_info.level`` reaches into verl's nested column. Where a column is not named, the usual ones
-are looked for: the answer in ``reward_model.ground_truth`` (verl), ``answer``, ``solution`` or ``ground_truth``; the distribution in
-``data_source``. A prompt is text or a list of chat messages.
+Columns are named by dotted paths, so ``extra_info.level`` reaches into verl's nested column. Where a column is not named, the
+usual ones are looked for: the answer in ``reward_model.ground_truth`` (verl), ``answer``, ``solution`` or ``ground_truth``; the
+distribution in ``data_source``. A prompt is text or a list of chat messages.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ class Place:
 @register("prompt_file")
 @dataclass(frozen=True)
 class PromptFile:
-    """One distribution per value of ``distribution_column``. Without an id column, a prompt's id is a hash of its text and distribution."""
+    """One distribution per value of ``distribution_column``.
+
+    Without an id column, a prompt's id is a hash of its text and distribution.
+    """
 
     train: str
     held_out: str = ""  # a file of its own; without it, a share of the training file
@@ -70,7 +73,9 @@ class PromptFile:
             train = [prompt for prompt in train if _share_of(prompt.id) >= self.held_out_share]
         for name, part in (("training", train), ("held-out", held_out)):
             if not part:
-                raise CurriculaError(f"task 'prompt_file': no {name} prompts are left from {self.train}; check held_out and held_out_share")
+                raise CurriculaError(
+                    f"task 'prompt_file': no {name} prompts are left from {self.train}; check held_out and held_out_share"
+                )
         return PromptSet(train, self.reward), PromptSet(held_out, self.reward)
 
     def _prompts(self, path: Path) -> list[Prompt]:
@@ -84,7 +89,9 @@ class PromptFile:
         content = self._content(column(row, (self.prompt_column,), place, "prompt_column"), place)
         answer = column(row, (self.answer_column,) if self.answer_column else ANSWERS, place, "answer_column")
         if answer is None:
-            raise CurriculaError(f"{place}: the answer is null; expected what the reward {self.reward.name!r} compares with; fill or drop the row")
+            raise CurriculaError(
+                f"{place}: the answer is null; expected what the reward {self.reward.name!r} compares with; fill or drop the row"
+            )
         distribution = self._distribution(row, place)
         prior = column(row, (self.prior_column,), place, "prior_column") if self.prior_column else None
         return Prompt(
@@ -99,9 +106,15 @@ class PromptFile:
     def _content(self, value: Any, place: Place) -> str | list[dict[str, str]]:
         if isinstance(value, str) and value:
             return in_form(fill(self.prompt_template, {"prompt": value}), self.form)
-        if isinstance(value, Sequence) and value and all(isinstance(message, Mapping) and {"role", "content"} <= message.keys() for message in value):
+        if (
+            isinstance(value, Sequence)
+            and value
+            and all(isinstance(message, Mapping) and {"role", "content"} <= message.keys() for message in value)
+        ):
             return [{"role": str(message["role"]), "content": str(message["content"])} for message in value]
-        raise CurriculaError(f"{place}: column {self.prompt_column!r}: expected text or chat messages with role and content, got {str(value)[:80]!r}")
+        raise CurriculaError(
+            f"{place}: column {self.prompt_column!r}: expected text or chat messages with role and content, got {str(value)[:80]!r}"
+        )
 
     def _distribution(self, row: Row, place: Place) -> str:
         if self.distribution_column:
@@ -119,7 +132,9 @@ class PromptFile:
 def read_rows(path: Path) -> Iterator[tuple[Place, Row]]:
     """Rows of a JSONL or Parquet file with their places. Errors: CurriculaError naming file and line."""
     if not path.is_file():
-        raise CurriculaError(f"{path}: there is no such file; paths in a recipe are relative to the folder that `curricula` is called in")
+        raise CurriculaError(
+            f"{path}: there is no such file; paths in a recipe are relative to the folder that `curricula` is called in"
+        )
     if path.suffix == ".parquet":
         yield from ((Place(path, i), row) for i, row in enumerate(_parquet(path), start=1))
     elif path.suffix in (".jsonl", ".json", ".ndjson"):
@@ -133,7 +148,8 @@ def column(row: Row, paths: Sequence[str], place: Place, setting: str) -> Any:
     value = _first(row, paths)
     if value is MISSING:
         raise CurriculaError(
-            f"{place}: no column {' or '.join(map(repr, paths))}; it has {', '.join(map(str, row))}; name the right one in task.{setting}"
+            f"{place}: no column {' or '.join(map(repr, paths))}; it has {', '.join(map(str, row))}; name the "
+            f"right one in task.{setting}"
         )
     return value
 
@@ -168,8 +184,8 @@ def _jsonl(path: Path) -> Iterator[tuple[Place, Row]]:
 
 
 def _parquet(path: Path) -> Iterator[Row]:
-    from pyarrow import ArrowException
-    from pyarrow.parquet import ParquetFile
+    from pyarrow import ArrowException  # type: ignore[import-untyped]
+    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
 
     try:
         file = ParquetFile(path)
@@ -189,7 +205,10 @@ def _refuse_duplicates(path: Path, prompts: Sequence[Prompt], id_column: str) ->
     for prompt in prompts:
         if prompt.id in seen:
             source = f"column {id_column!r}" if id_column else "a hash of prompt and distribution"
-            raise CurriculaError(f"{path}: prompt id {prompt.id!r} ({source}) appears more than once; drop repeated rows or name a unique task.id_column")
+            raise CurriculaError(
+                f"{path}: prompt id {prompt.id!r} ({source}) appears more than once; drop repeated rows or name a "
+                "unique task.id_column"
+            )
         seen.add(prompt.id)
 
 

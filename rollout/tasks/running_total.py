@@ -1,8 +1,8 @@
 """A ladder of difficulties for small models: chains of additions whose completion is its working.
 
-Level k is a prompt with k operations, ``3a+4b-2=`` for k = 2, answered by every running total, ``a7b5``. The letters tell which operation a
-total belongs to; without them a small model loses its place before it learns to add. Level k needs k right steps, so the pass rate
-falls smoothly with k, and whatever makes one step better lifts every level above it.
+Level k is a prompt with k operations, ``3a+4b-2=`` for k = 2, answered by every running total, ``a7b5``. The letters tell which
+operation a total belongs to; without them a small model loses its place before it learns to add. Level k needs k right steps,
+so the pass rate falls smoothly with k, and whatever makes one step better lifts every level above it.
 """
 
 from __future__ import annotations
@@ -37,10 +37,13 @@ class RunningTotal:
         if not self.levels or min(self.levels) < 1 or len(set(self.levels)) < len(self.levels):
             raise CurriculaError(f"task.levels: expected different numbers >= 1, got {list(self.levels)}")
         if max(self.levels) > len(LABELS):
-            raise CurriculaError(f"task.levels: expected at most {len(LABELS)} operations (one letter each), got {max(self.levels)}")
-        if not 1 <= self.largest_term or self.highest_total <= self.lowest_total:
             raise CurriculaError(
-                f"task: expected largest_term >= 1 and lowest_total < highest_total, got {self.largest_term}, {self.lowest_total} and "
+                f"task.levels: expected at most {len(LABELS)} operations (one letter each), got {max(self.levels)}"
+            )
+        if not self.largest_term >= 1 or self.highest_total <= self.lowest_total:
+            raise CurriculaError(
+                f"task: expected largest_term >= 1 and lowest_total < highest_total, got {self.largest_term}, "
+                f"{self.lowest_total} and "
                 f"{self.highest_total}"
             )
 

@@ -39,7 +39,9 @@ def verl_rows(n: int = 50) -> list[dict[str, Any]]:
 
 
 def test_trl_schema_with_a_share_held_out(tmp_path: Path) -> None:
-    task = build_task({"name": "prompt_file", "train": write(tmp_path / "a.jsonl", trl_rows()), "distribution_column": "level", "reward": "exact"})
+    task = build_task(
+        {"name": "prompt_file", "train": write(tmp_path / "a.jsonl", trl_rows()), "distribution_column": "level", "reward": "exact"}
+    )
     train, held_out = task.build(0)
     assert len(train) + len(held_out) == 200
     assert 5 <= len(held_out) <= 40
@@ -50,7 +52,9 @@ def test_trl_schema_with_a_share_held_out(tmp_path: Path) -> None:
 
 def test_verl_schema_in_parquet_with_a_nested_distribution(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(verl_rows()), tmp_path / "a.parquet")
-    task = build_task({"name": "prompt_file", "train": str(tmp_path / "a.parquet"), "distribution_column": "extra_info.level", "reward": "exact"})
+    task = build_task(
+        {"name": "prompt_file", "train": str(tmp_path / "a.parquet"), "distribution_column": "extra_info.level", "reward": "exact"}
+    )
     train, _ = task.build(0)
     assert train.pool.distribution_names == ("0", "1", "2")
     first = train.prompts[0]
@@ -59,9 +63,16 @@ def test_verl_schema_in_parquet_with_a_nested_distribution(tmp_path: Path) -> No
 
 
 def test_a_template_goes_around_text(tmp_path: Path) -> None:
-    spec = {"name": "prompt_file", "train": write(tmp_path / "a.jsonl", trl_rows()), "prompt_template": "Q: {prompt} A:", "form": "chat"}
+    spec = {
+        "name": "prompt_file",
+        "train": write(tmp_path / "a.jsonl", trl_rows()),
+        "prompt_template": "Q: {prompt} A:",
+        "form": "chat",
+    }
     train, _ = build_task({**spec, "reward": "exact"}).build(0)
-    assert train.prompts[0].content == [{"role": "user", "content": f"Q: {trl_rows()[int(train.prompts[0].answer) // 2]['prompt']} A:"}]
+    assert train.prompts[0].content == [
+        {"role": "user", "content": f"Q: {trl_rows()[int(train.prompts[0].answer) // 2]['prompt']} A:"}
+    ]
 
 
 def test_rewards_outside_zero_and_one_are_declared_with_their_range(tmp_path: Path) -> None:
@@ -88,7 +99,10 @@ def test_knights_and_knaves_in_verl_format() -> None:
         ("", r"it has no rows"),
         ('{"prompt": "a", "answer": "1"}\n{"prompt": "b", "ans', r"line 2: not JSON"),
         ("[1]\n", r"line 1: expected a JSON object"),
-        ('{"question": "a", "answer": "1"}\n', r"line 1: no column 'prompt'; it has question, answer; name the right one in task\.prompt_column"),
+        (
+            '{"question": "a", "answer": "1"}\n',
+            r"line 1: no column 'prompt'; it has question, answer; name the right one in task\.prompt_column",
+        ),
         ('{"prompt": "a", "reply": "1"}\n', r"no column 'reward_model\.ground_truth' or 'answer' .*task\.answer_column"),
         ('{"prompt": "a", "answer": null}\n', r"line 1: the answer is null"),
         ('{"prompt": 3, "answer": "1"}\n', r"expected text or chat messages"),

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.trainer.recipes import simulated
 
 from curricula.types import CurriculaError
 from rollout.log import read_log
+from tests.trainer.recipes import simulated
 from trainer import checkpoint
 from trainer.loop import run
 from trainer.recipe import Recipe

@@ -74,7 +74,9 @@ def test_an_engine_that_keeps_old_weights_stops_the_run(
 
 
 def test_weights_move_and_rewards_follow(tmp_path: Path, tiny_model_path: Path) -> None:
-    recipe = real(tmp_path / "run", tiny_model_path, run__n_steps=25, run__checkpoint_every=25, curriculum="uniform", schedule__peak=3e-3)
+    recipe = real(
+        tmp_path / "run", tiny_model_path, run__n_steps=25, run__checkpoint_every=25, curriculum="uniform", schedule__peak=3e-3
+    )
     run(recipe)
     reward = [record["reward_mean"] for record in records(recipe.folder, "step")]
     assert np.mean(reward[-5:]) > np.mean(reward[:5]) + 0.1
@@ -84,10 +86,17 @@ def test_weights_move_and_rewards_follow(tmp_path: Path, tiny_model_path: Path) 
 @pytest.mark.slow
 def test_one_step_ahead_on_ray_agrees_after_updates(tmp_path: Path, tiny_model_path: Path, ray_session: None) -> None:
     recipe = real(
-        tmp_path / "run", tiny_model_path, rollout__engine__placement="ray", rollout__engine__n_engines=2, run__mode="one_step_ahead", run__n_steps=4
+        tmp_path / "run",
+        tiny_model_path,
+        rollout__engine__placement="ray",
+        rollout__engine__n_engines=2,
+        run__mode="one_step_ahead",
+        run__n_steps=4,
     )
     run(recipe)
-    mismatch = [record["metrics"]["mismatch_max"] for record in records(recipe.folder, "step") if "mismatch_max" in record["metrics"]]
+    mismatch = [
+        record["metrics"]["mismatch_max"] for record in records(recipe.folder, "step") if "mismatch_max" in record["metrics"]
+    ]
     assert mismatch
     assert {engine for record in records(recipe.folder, "group") for engine in record["engines"]} == {"engine-0", "engine-1"}
 
