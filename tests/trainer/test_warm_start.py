@@ -45,5 +45,5 @@ def test_another_setting_is_another_model(tmp_path: Path) -> None:
 def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(CurriculaError, match="did you mean 'layers'"):
         warm_started(recipe(tmp_path, layer=2))
-    with pytest.raises(CurriculaError, match="has no worked examples; name a model in model.path instead"):
+    with pytest.raises(CurriculaError, match=r"has no worked examples; name a model in model\.path instead"):
         warm_started(recipe(tmp_path, task={"name": "simulated"}))
