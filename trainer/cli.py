@@ -11,7 +11,10 @@ from rich.console import Console
 from rich.text import Text
 
 from curricula.types import CurriculaError
+from rollout.fleet import EnginesLost
 from trainer.recipe import Recipe, load_recipe
+
+STOPPED = 143  # exit code of a run that saved and stopped because it was asked to (SIGTERM)
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="A curriculum engine for GRPO post-training."
@@ -82,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; what the user can mend is one red message and exit code 2, never a traceback."""
     try:
         app(arguments)
-    except CurriculaError as error:
+    except (CurriculaError, EnginesLost) as error:
         Console(stderr=True).print(Text(str(error), style="red"), soft_wrap=True)
         raise SystemExit(2) from None
 
@@ -104,6 +107,7 @@ def _train(recipe: Recipe, resume: bool, ray_address: str | None) -> None:
         summary = run(recipe, resume=resume, ray_address=ray_address, observer=observer)
     if summary.stopped_early:
         console.print(f"stopped after {summary.n_steps} steps, saved; go on with --resume")
+        raise typer.Exit(STOPPED)
     _close(Path(summary.folder), console)
 
 

@@ -21,6 +21,7 @@ from rollout.templates import Form, fill, in_form, refuse_template
 
 ANSWERS = ("reward_model.ground_truth", "answer", "solution", "ground_truth")
 DISTRIBUTIONS = ("data_source",)
+LFS_POINTER = b"version https://git-lfs"
 MISSING = object()
 
 Row = Mapping[str, Any]
@@ -135,6 +136,9 @@ def read_rows(path: Path) -> Iterator[tuple[Place, Row]]:
         raise CurriculaError(
             f"{path}: there is no such file; paths in a recipe are relative to the folder that `curricula` is called in"
         )
+    with path.open("rb") as file:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise CurriculaError(f"{path}: a Git LFS pointer, not the data; run `git lfs pull` where it was cloned")
     if path.suffix == ".parquet":
         yield from ((Place(path, i), row) for i, row in enumerate(_parquet(path), start=1))
     elif path.suffix in (".jsonl", ".json", ".ndjson"):

@@ -97,6 +97,7 @@ def test_knights_and_knaves_in_verl_format() -> None:
     ("text", "message"),
     [
         ("", r"it has no rows"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", r"a Git LFS pointer, not the data"),
         ('{"prompt": "a", "answer": "1"}\n{"prompt": "b", "ans', r"line 2: not JSON"),
         ("[1]\n", r"line 1: expected a JSON object"),
         (
