@@ -25,7 +25,6 @@ class Cost:
 
     rollouts_per_step: int  # without refills
     most_rollouts_per_step: int  # with every refill that the recipe allows
-    completion_tokens_per_step: int  # most, without refills
     n_evaluations: int
     rollouts_per_evaluation: int
     prompt_tokens: float  # mean; NaN where the tokenizer is not on this machine
@@ -80,7 +79,6 @@ def _cost(recipe: Recipe, train: PromptSet, held_out: PromptSet) -> Cost:
     return Cost(
         rollouts_per_step=rollout.budget,
         most_rollouts_per_step=rollout.rollout_cap,
-        completion_tokens_per_step=rollout.budget * rollout.sampling.max_tokens,
         n_evaluations=_n_evaluations(recipe),
         rollouts_per_evaluation=int(measured) * (evaluation.samples_per_prompt + 1),
         prompt_tokens=_mean_prompt_tokens(recipe, train),

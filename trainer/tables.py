@@ -56,13 +56,13 @@ def accuracy_table(evaluations: Sequence[EvaluationResult]) -> Table:
 
 def _arms_table(dry: DryRun) -> Table:
     table = _table(f"first plan: {len(dry.plan)} groups, {dry.plan.n_rollouts} rollouts")
-    for title in ("distribution", "prompts", "probability", "", "groups", "rollouts per group"):
-        table.add_column(title, justify="left" if title in ("distribution", "") else "right")
+    for title in ("distribution", "prompts", "probability", "", "groups", "rollouts"):
+        table.add_column(title, justify="left" if title in ("distribution", "") else "right", no_wrap=title in ("distribution", ""))
     top = float(dry.plan.probability_K.max())
     groups_K = dry.groups_K()
     for k, name in enumerate(dry.pool.distribution_names):
         probability = float(dry.plan.probability_K[k])
-        drawn = Text(bar(probability / top, 16), "magenta")
+        drawn = Text(bar(probability / top, 12), "magenta")
         table.add_row(name, f"{dry.pool.size_K[k]:,}", f"{probability:.3f}", drawn, str(groups_K[k]), _span(dry.rollouts_of(k)))
     return table
 
@@ -70,11 +70,13 @@ def _arms_table(dry: DryRun) -> Table:
 def _cost_table(dry: DryRun) -> Table:
     cost, n_steps, tokens = dry.cost, dry.recipe.run.n_steps, dry.recipe.rollout.sampling.max_tokens
     table = _table("cost, upper bounds")
-    for title in ("", "rollouts per step", "completion tokens per step", "rollouts per run", "completion tokens per run"):
-        table.add_column(title, justify="right")
-    for label, per_step in (("without refills", cost.rollouts_per_step), ("with every refill", cost.most_rollouts_per_step)):
-        run = cost.run_rollouts(n_steps, per_step)
-        table.add_row(label, *(f"{value:,}" for value in (per_step, per_step * tokens, run, run * tokens)))
+    for title in ("", "without refills", "with every refill"):
+        table.add_column(title, justify="right" if title else "left")
+    steps = (cost.rollouts_per_step, cost.most_rollouts_per_step)
+    runs = [cost.run_rollouts(n_steps, per_step) for per_step in steps]
+    for unit, factor in (("rollouts", 1), ("completion tokens", tokens)):
+        table.add_row(f"{unit} per step", *(f"{value * factor:,}" for value in steps))
+        table.add_row(f"{unit} per run", *(f"{value * factor:,}" for value in runs))
     return table
 
 

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from curricula import Curriculum, PromptPool
+from rollout.rewards import load_reward
 from rollout.tasks import build_task
 from trainer.cluster import resources
 from trainer.recipe import load_recipe
@@ -43,6 +44,20 @@ def test_the_named_curricula_and_models_are_there() -> None:
         assert word in names
     for word in ("uniform", "dump", "sec", "difficulty_band", "knapsack", "combined"):
         assert word in names
+
+
+def test_countdown_levels_are_puzzles_that_can_be_scored() -> None:
+    task = load_recipe(ROOT / "configs" / "gpu_qwen2.5_1.5b_countdown_combined.yaml").task
+    train, held_out = build_task({**task, "prompts_per_distribution": 3, "held_out_per_distribution": 2}).build(0)
+    assert train.pool.distribution_names == ("numbers-3", "numbers-4", "numbers-5")
+    assert (len(train), len(held_out)) == (9, 6)
+    reward = load_reward(train.reward.name)
+    for prompt in train.prompts:
+        assert (
+            reward(f"I think <answer>{prompt.extra['entry']['metadata']['expression']}</answer>", prompt.answer, prompt.extra)
+            == 1.0
+        )
+        assert reward("<answer>1</answer>", prompt.answer, prompt.extra) < 1.0
 
 
 @pytest.mark.parametrize("path", [path for path in CONFIGS if path.stem.startswith("gpu_")], ids=lambda path: path.stem)

@@ -87,7 +87,7 @@ def test_every_picture_is_there_with_a_label(page: str) -> None:
 def test_headline_numbers_are_those_of_the_log(run_folder: Path, page: str) -> None:
     run = read_run(run_folder)
     before, after = run.evaluations[0], run.evaluations[-1]
-    assert f"{100 * before.sampled:.1f} → {100 * after.sampled:.1f} %" in page
+    assert f"<b>{100 * before.sampled:.1f} → {100 * after.sampled:.1f}</b>" in page
     hardest = after.scores["ops-6"]
     assert f"{100 * hardest.sampled:.1f} ± {100 * hardest.standard_error:.1f} %" in page
     n_timeouts = sum(record.statuses.get("timeout", 0) for record in run.steps)

@@ -52,12 +52,17 @@ def page(run: RunData) -> str:
 
 def _subtitle(run: RunData) -> str:
     recipe = run.recipe
-    model = recipe.model.path or "a small model made by warm start"
     engine, mode = recipe.rollout.engine, recipe.run.mode.replace("_", " ")
     return (
-        f"{model} on task {recipe.task['name']} · {engine.n_engines} {engine.backend} engine(s) · {mode} · "
+        f"{_model(run)} on task {recipe.task['name']} · {engine.n_engines} {engine.backend} engine(s) · {mode} · "
         f"seed {recipe.seed} · recipe {recipe.fingerprint}"
     )
+
+
+def _model(run: RunData) -> str:
+    if run.recipe.rollout.engine.backend == "simulated":
+        return "a simulated learner"
+    return run.recipe.model.path or "a small model made by warm start"
 
 
 def _cards(run: RunData) -> list[str]:
@@ -65,7 +70,7 @@ def _cards(run: RunData) -> list[str]:
     if len(run.evaluations) > 1:
         before, after = run.evaluations[0], run.evaluations[-1]
         change = after.sampled - before.sampled
-        cards.append(html.card(f"{100 * before.sampled:.1f} → {100 * after.sampled:.1f} %", "held-out accuracy, sampled"))
+        cards.append(html.card(f"{100 * before.sampled:.1f} → {100 * after.sampled:.1f}", "% held-out accuracy, sampled"))
         cards.append(html.card(html.points(change), f"percentage points (± {100 * _joint_error(before, after):.1f})"))
     seconds = sum(record.seconds for record in run.steps if not math.isnan(record.seconds))
     rollouts = sum(record.n_rollouts for record in run.steps)
@@ -158,7 +163,11 @@ def _curriculum(run: RunData) -> str:
 
 
 def _learning(run: RunData) -> str:
-    return html.section("Learner", "One point per update.", html.figure(pictures.learning(run.steps))) if run.steps else ""
+    return (
+        html.section("Learner", "Steps without an update have no loss and no gradient.", html.figure(pictures.learning(run.steps)))
+        if run.steps
+        else ""
+    )
 
 
 def _cost(run: RunData) -> str:

@@ -32,7 +32,6 @@ def held_out(evaluations: Sequence[EvaluationResult], names: Sequence[str]) -> s
             axis.plot(at, mean, color=colour, marker="o", markersize=3)
             axis.fill_between(at, mean - error, mean + error, color=colour, alpha=0.15, linewidth=0)
         _share_axis(axis, "held-out accuracy, sampled")
-        axis.set_xlabel("updates")
         return svg(figure, "held-out accuracy per distribution")
 
 
