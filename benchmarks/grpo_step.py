@@ -61,7 +61,11 @@ def run_ours(model: str, data: str, steps: int, mode: str) -> list[dict[str, flo
                     "groups_per_step": GROUPS,
                     "rollouts_per_group": GROUP_SIZE,
                     "sampling": {"max_tokens": MAX_TOKENS},
-                    "engine": {"backend": "transformers", "dtype": "float32"},
+                    "engine": {
+                        "backend": "transformers",
+                        "dtype": "float32",
+                        "cpus_per_engine": 1 if mode == "one_step_ahead" else 2,
+                    },
                     "log_texts": 0.0,
                 },
                 "learner": {"cpus_per_rank": 1 if mode == "one_step_ahead" else 2},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from rollout.verifier import VerifierPool
 from trainer.evaluation import Evaluator
 from trainer.recipe import Recipe
 from trainer.schedules import Schedule, build_schedule
+from trainer.settings import LearnerSettings
 from trainer.types import Learner
 
 
@@ -99,13 +101,17 @@ def build_learner(recipe: Recipe, model_path: str) -> Learner:
         from trainer.learner_ranks import RankedLearner
 
         return RankedLearner(model, settings, temperature, sampling.max_tokens)
-    import torch
-
     from trainer.learner import TorchLearner
 
-    if settings.cpus_per_rank and not torch.cuda.is_available():
-        torch.set_num_threads(max(1, int(settings.cpus_per_rank)))  # the engines need the others
+    take_cpus(settings)
     return TorchLearner(model, settings, temperature, sampling.max_tokens)
+
+
+def take_cpus(settings: LearnerSettings) -> None:
+    """Let torch use cpus_per_rank cores in this thread (the number is each thread's own); the engines need the others."""
+    torch = sys.modules.get("torch")  # a simulated run has none
+    if torch is not None and settings.placement == "driver" and settings.cpus_per_rank and not torch.cuda.is_available():
+        torch.set_num_threads(max(1, int(settings.cpus_per_rank)))
 
 
 def encoded(recipe: Recipe, model_path: str, train: PromptSet, held_out: PromptSet) -> tuple[EncodedPrompts, EncodedPrompts, int]:

@@ -21,7 +21,7 @@ from curricula.types import CurriculaError, Feedback
 from rollout.types import Attempt
 from trainer import checkpoint
 from trainer.agreement import Agreement, check_agreement, probe_prompts
-from trainer.assembly import Parts, assemble
+from trainer.assembly import Parts, assemble, take_cpus
 from trainer.batch import feedback_of, sequences_of
 from trainer.cluster import connected
 from trainer.observer import EvaluationResult, Observer, Observers, RunSummary, to_dict
@@ -97,7 +97,7 @@ class Run:
     def _steps(self, first: int) -> int:
         """Steps first..n_steps - 1; returns how many steps the run has done in all."""
         ahead: list[Attempt] | None = None
-        with ThreadPoolExecutor(1, "learner") as pool:
+        with ThreadPoolExecutor(1, "learner", initializer=take_cpus, initargs=(self._recipe.learner,)) as pool:
             for step in range(first, self._recipe.run.n_steps):
                 self._clock = Clock({})
                 began = time.perf_counter()
