@@ -18,7 +18,7 @@ from tests.trainer.recipes import changed
 from tests.trainer.test_loop import MAIN, decisions, log_size, records, wait_for
 from trainer import checkpoint
 from trainer.loop import run
-from trainer.recipe import Recipe, parse_recipe
+from trainer.recipe import Recipe, load_recipe, parse_recipe
 
 
 def real(folder: Path, model: Path, **changes: Any) -> Recipe:
@@ -133,3 +133,31 @@ def model_bytes(recipe: Recipe) -> bytes:
     saved = checkpoint.newest(recipe.folder / "checkpoints")
     assert saved is not None
     return b"".join(path.read_bytes() for path in sorted((saved.folder / "model").glob("*.safetensors")))
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("backend", ["transformers", pytest.param("vllm", marks=pytest.mark.vllm)])
+def test_the_quickstart_runs_on_both_backends(tmp_path: Path, ray_session: None, backend: str) -> None:
+    """The shipped recipe, cut short: a few examples of warm start, two steps."""
+    small = {
+        "rollout.engine.backend": backend,
+        "rollout.groups_per_step": 8,
+        "rollout.rollouts_per_group": 4,
+        "task.n_train": 60,
+        "task.n_held_out": 4,
+        "warm_start.max_steps": 10,
+        "warm_start.cache": str(tmp_path / "models"),
+        "evaluation.prompts_per_distribution": 2,
+        "evaluation.samples_per_prompt": 1,
+        "run.n_steps": 2,
+        "run.folder": str(tmp_path / "run"),
+    }
+    recipe = load_recipe(
+        Path(__file__).parents[2] / "configs" / "quickstart_cpu.yaml", [f"{key}={value}" for key, value in small.items()]
+    )
+    summary = run(recipe)
+    assert summary.n_steps == 2
+    assert len(summary.evaluations) == 2
+    assert len(summary.evaluations[0].scores) >= 5
