@@ -1,9 +1,10 @@
 """Learner tokens per second on the same sequences, in one run: ``python benchmarks/learner.py [--json out.json] [--rounds 5]``.
 
-Ours against the learner side of TRL's GRPOTrainer: its own ``_compute_loss`` on a batch as its generation step pads it (prompts on the
-left, completions on the right, attention mask), backward, clipping, AdamW. TRL scores each batch once more without gradient when the
-rollouts come from vLLM (its importance correction needs that pass; ours reads the training pass): counted as a contender of its own.
-The contenders take turns; figures are medians over the rounds, ratios are medians of the rounds' ratios. One thread.
+Ours against the learner side of TRL's GRPOTrainer: its own ``_compute_loss`` on a batch as its generation step pads it (prompts on
+the left, completions on the right, attention mask), backward, clipping, AdamW. With rollouts from vLLM, TRL scores each batch once
+more without gradient (its importance correction needs that pass; ours reads the training pass): a contender of its own.
+Both sides run micro-batches of a size that suits a CPU. The contenders take turns; figures are medians over the rounds, ratios are
+medians of the rounds' ratios. One thread.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from trainer.settings import LearnerSettings, ModelSettings
 from trainer.types import TrainSequence
 
 GROUPS, ROLLOUTS, PROMPT, LONGEST, LR = 32, 8, 6, 90, 1e-5
+MICRO_BATCH_TOKENS = 1536  # activations that stay in a core's cache; a GPU wants far more
 Contender = Callable[[], None]  # one whole optimiser step
 
 
@@ -44,8 +46,13 @@ def sequences() -> list[TrainSequence]:
 
 
 def ours(path: Path, batch: list[TrainSequence]) -> Contender:
-    learner = TorchLearner(ModelSettings(str(path), dtype="float32"), LearnerSettings(), temperature=1.0, max_tokens=LONGEST)
-    return lambda: None if learner.step(batch, LR) else None
+    settings = LearnerSettings(tokens_per_micro_batch=MICRO_BATCH_TOKENS)
+    learner = TorchLearner(ModelSettings(str(path), dtype="float32"), settings, temperature=1.0, max_tokens=LONGEST)
+
+    def step() -> None:
+        learner.step(batch, LR)
+
+    return step
 
 
 def padded(batch: list[TrainSequence]) -> dict[str, torch.Tensor]:
@@ -74,9 +81,15 @@ def trl_trainer(path: Path, folder: Path) -> Any:
 
     n = GROUPS * ROLLOUTS
     config = GRPOConfig(
-        output_dir=str(folder), per_device_train_batch_size=n, num_generations=ROLLOUTS, max_completion_length=LONGEST, use_cpu=True,
-        bf16=False, beta=0.0, report_to=[], gradient_checkpointing=False, learning_rate=LR,
-    )  # fmt: skip
+        output_dir=str(folder),
+        per_device_train_batch_size=n,
+        num_generations=ROLLOUTS,
+        max_completion_length=LONGEST,
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        report_to=[],
+    )
     return GRPOTrainer(
         model=AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32),
         args=config,

@@ -151,6 +151,7 @@ def test_the_quickstart_runs_on_both_backends(tmp_path: Path, ray_session: None,
         "warm_start.cache": str(tmp_path / "models"),
         "evaluation.prompts_per_distribution": 2,
         "evaluation.samples_per_prompt": 1,
+        "schedule.warmup": 1,
         "run.n_steps": 2,
         "run.folder": str(tmp_path / "run"),
     }
