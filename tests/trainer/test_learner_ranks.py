@@ -9,15 +9,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import ray
+from safetensors.torch import load_file
 
 from curricula.types import CurriculaError
-from tests.trainer.learning import MAX_TOKENS, TEMPERATURE, differences, make_learner, ragged_sequences, weights_of
+from tests.trainer.learning import MAX_TOKENS, TEMPERATURE, differences, gradients_of, make_learner, ragged_sequences, weights_of
 from trainer.learner_ranks import RankDied, RankedLearner
 from trainer.settings import LearnerSettings, LoraSettings, ModelSettings
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 LR = 1e-3
-STEADY = 1e-4  # rate of the weight comparison: Adam turns noise around a zero gradient into steps of this size
+STEADY = 1e-5  # rate of the weight comparison: Adam turns noise around a zero gradient into steps of this size
 
 
 @pytest.fixture
@@ -48,18 +49,20 @@ def test_two_ranks_give_the_losses_and_weights_of_one(ranked, tiny_model_path, t
         assert ours.metrics == pytest.approx(alone.metrics, rel=1e-4, abs=1e-5)
         assert (ours.n_tokens, ours.n_processed_tokens) == (alone.n_tokens, alone.n_processed_tokens)
     assert two.version == one.version == 3
-    assert differences(fetched(two), weights_of(one)) < 1e-5
+    assert differences(fetched(two), weights_of(one)) < 5e-6
     for ours_T, alone_T in zip(two.logprobs(ragged_sequences()), one.logprobs(ragged_sequences()), strict=True):
         np.testing.assert_allclose(ours_T, alone_T, atol=1e-4)
 
     two.save(tmp_path)
+    kept = load_file(tmp_path / "optimizer.safetensors")
+    assert differences(gradients_of(one), {name: kept[f"exp_avg/{name}"].numpy() for name in gradients_of(one)}) < 1e-6
     resumed = make_learner(tiny_model_path)
     resumed.load(tmp_path)
     assert resumed.version == 3
     assert differences(fetched(two), weights_of(resumed)) == 0
     ours, alone = (learner.step(ragged_sequences(7), STEADY) for learner in (two, resumed))
     assert ours.loss == pytest.approx(alone.loss, abs=1e-5)
-    assert differences(fetched(two), weights_of(resumed)) < 1e-5
+    assert differences(fetched(two), weights_of(resumed)) < 5e-6
 
 
 def test_fewer_sequences_than_ranks_no_signal_and_bad_input(ranked, tiny_model_path, tmp_path):
@@ -72,7 +75,7 @@ def test_fewer_sequences_than_ranks_no_signal_and_bad_input(ranked, tiny_model_p
         ours, alone = (learner.step(single, STEADY) for learner in (two, one))
         assert ours.loss == pytest.approx(alone.loss, abs=1e-5)
         assert ours.metrics == pytest.approx(alone.metrics, rel=1e-4, abs=1e-5)
-    assert differences(fetched(two), weights_of(one)) < 1e-5
+    assert differences(fetched(two), weights_of(one)) < 5e-6
     assert two.step([], STEADY).metrics["updates"] == 0
     with pytest.raises(CurriculaError, match="has no prompt"):
         two.step([replace(single[0], prompt_ids=())], LR)
