@@ -47,7 +47,7 @@ def assemble(recipe: Recipe, folder: Path, stack: ExitStack) -> Parts:
     """Build every part; the stack closes them in reverse order. Engines start first, as they take longest."""
     train, held_out = build_task(recipe.task).build(recipe.seed)
     curriculum = Curriculum.from_recipe(recipe.curriculum, train.pool, seed=recipe.seed)
-    schedule = build_schedule(recipe.schedule, recipe.run.n_steps)
+    schedule = build_schedule(recipe.schedule, recipe.n_updates)
     model_path = prepare_model(recipe)
     prompts, held_out_prompts, window = encoded(recipe, model_path, train, held_out)
     if len(prompts.prompt_set) != len(train):

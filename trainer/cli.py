@@ -13,6 +13,7 @@ from rich.text import Text
 from curricula.types import CurriculaError
 from rollout.fleet import EnginesLost
 from trainer.recipe import Recipe, load_recipe
+from trainer.types import RankDied
 
 STOPPED = 143  # exit code of a run that saved and stopped because it was asked to (SIGTERM)
 
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; what the user can mend is one red message and exit code 2, never a traceback."""
     try:
         app(arguments)
-    except (CurriculaError, EnginesLost) as error:
+    except (CurriculaError, EnginesLost, RankDied) as error:
         Console(stderr=True).print(Text(str(error), style="red"), soft_wrap=True)
         raise SystemExit(2) from None
 

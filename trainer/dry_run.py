@@ -60,8 +60,8 @@ def dry_run(recipe: Recipe) -> DryRun:
     """Errors: CurriculaError for whatever in the recipe's task, curriculum or schedule cannot be built."""
     train, held_out = build_task(recipe.task).build(recipe.seed)
     curriculum = Curriculum.from_recipe(recipe.curriculum, train.pool, seed=recipe.seed)
-    schedule = build_schedule(recipe.schedule, recipe.run.n_steps)
-    last = recipe.run.n_steps - 1
+    schedule = build_schedule(recipe.schedule, recipe.n_updates)
+    last = recipe.n_updates - 1
     return DryRun(
         recipe=recipe,
         pool=train.pool,

@@ -32,15 +32,11 @@ from trainer.learner import TorchLearner
 from trainer.objective import Tally
 from trainer.policy_model import PolicyModel
 from trainer.settings import LearnerSettings, ModelSettings
-from trainer.types import LearnerReport, TrainSequence
+from trainer.types import LearnerReport, RankDied, TrainSequence
 
 START_TIMEOUT_S = 600.0  # until every rank has a place in the cluster and has loaded the model
 EXCHANGE_TIMEOUT_S = 1800.0  # of one exchange between ranks
 GRACE_S = 5.0  # for a dead rank to be known as dead, after another one has lost its connection
-
-
-class RankDied(RuntimeError):
-    """A rank of the learner is gone; the others cannot go on without its shards."""
 
 
 class FsdpRanks:

@@ -55,6 +55,11 @@ class Recipe:
         return Path(self.run.folder.replace("{name}", self.name))
 
     @property
+    def n_updates(self) -> int:
+        """Optimiser updates of the whole run: the horizon of the learning rate, which is clocked on updates."""
+        return self.run.n_steps * self.learner.updates_per_step
+
+    @property
     def resolved(self) -> dict[str, Any]:
         """Every value, defaults included, as plain YAML values."""
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))

@@ -40,6 +40,10 @@ class LearnerReport:
     )  # clip_fraction, kl, entropy, mismatch_mean, mismatch_max, ratio_max, ...
 
 
+class RankDied(RuntimeError):
+    """A rank of the learner is gone; the others cannot go on without its shards."""
+
+
 class Learner(Protocol):
     """One or several ranks behind the same calls."""
 
