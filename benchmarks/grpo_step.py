@@ -68,7 +68,7 @@ def run_ours(model: str, data: str, steps: int, mode: str) -> list[dict[str, flo
                     },
                     "log_texts": 0.0,
                 },
-                "learner": {"cpus_per_rank": 1 if mode == "one_step_ahead" else 2},
+                "learner": {"tokens_per_micro_batch": 1536, "cpus_per_rank": 1 if mode == "one_step_ahead" else 2},
                 "schedule": {"name": "constant", "peak": 2e-4},
                 "evaluation": {"prompts_per_distribution": 1, "samples_per_prompt": 1},
                 "run": {"n_steps": steps, "mode": mode, "checkpoint_every": 1000, "folder": f"{folder}/run"},
