@@ -110,6 +110,7 @@ def test_grpo_with_real_vllm_in_a_ray_actor(tmp_path: Path, tiny_model_path: Pat
     recipe = real(
         tmp_path / "run",
         tiny_model_path,
+        curriculum="uniform",  # keeps every group, so that every step updates
         rollout__engine__backend="vllm",
         rollout__engine__placement="ray",
         run__n_steps=4,
