@@ -1,11 +1,13 @@
 """A whole GRPO step against TRL's GRPOTrainer: same machine, model, prompts, group sizes and token limit, in paired runs.
 
-    python -m benchmarks.grpo_step [--pairs 3] [--steps 8] [--json FILE]
+    python -m benchmarks.grpo_step [--pairs 3] [--steps 6] [--limits 64 256] [--json FILE]
 
 Each run is a process of its own with both cores to itself; pairs alternate. The unit is processed tokens per second: prompt and
 completion tokens of all rollouts of a step, divided by the step's wall time (generation, rewards, update, weights to the
 engine). The first two steps of a run are left out. Rewards differ inside every group, so neither side may skip a group. TRL
-generates with transformers (its vLLM modes do not run on a CPU); ours does with its transformers engine in a Ray actor.
+generates with transformers (its vLLM modes do not run on a CPU); ours does with its transformers engine in a Ray actor. TRL counts
+with the better of two settings: all rollouts in one batch, or in micro-batches. Limits are the longest completion: 256 is TRL's
+default, where lengths differ much; near 64 most completions of this model reach the limit.
 """
 
 from __future__ import annotations
@@ -22,9 +24,11 @@ from typing import Any
 
 import numpy as np
 
-GROUPS, GROUP_SIZE, MAX_TOKENS = 32, 8, 64
+GROUPS, GROUP_SIZE = 32, 8
 WARM_UP = 2  # steps left out
-RUNS = ("trl", "trl_one_thread", "on_policy", "one_step_ahead")  # TRL counts with the thread number that suits it better
+TRL_RUNS = {"trl": 1, "trl_micro_batches": 8}  # gradient accumulation steps; one generation for all of them
+OUR_RUNS = ("on_policy", "one_step_ahead")
+RUNS = (*TRL_RUNS, *OUR_RUNS)
 
 
 def spread(completion: str, answer: Any, extra: dict[str, Any]) -> float:
@@ -32,7 +36,7 @@ def spread(completion: str, answer: Any, extra: dict[str, Any]) -> float:
     return (len(set(completion)) + len(completion) / 1000) / 100
 
 
-def run_ours(model: str, data: str, steps: int, mode: str) -> list[dict[str, float]]:
+def run_ours(model: str, data: str, steps: int, limit: int, mode: str) -> list[dict[str, float]]:
     """Seconds and tokens of each step of our loop."""
     from trainer.loop import run
     from trainer.observer import Silent, StepRecord
@@ -60,7 +64,7 @@ def run_ours(model: str, data: str, steps: int, mode: str) -> list[dict[str, flo
                 "rollout": {
                     "groups_per_step": GROUPS,
                     "rollouts_per_group": GROUP_SIZE,
-                    "sampling": {"max_tokens": MAX_TOKENS},
+                    "sampling": {"max_tokens": limit},
                     "engine": {
                         "backend": "transformers",
                         "dtype": "float32",
@@ -83,7 +87,7 @@ def run_ours(model: str, data: str, steps: int, mode: str) -> list[dict[str, flo
     ]
 
 
-def run_trl(model: str, data: str, steps: int) -> list[dict[str, float]]:
+def run_trl(model: str, data: str, steps: int, limit: int, accumulation: int) -> list[dict[str, float]]:
     """Seconds and tokens of each step of TRL's trainer."""
     import time
 
@@ -115,9 +119,10 @@ def run_trl(model: str, data: str, steps: int) -> list[dict[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
         config = GRPOConfig(
             output_dir=folder,
-            per_device_train_batch_size=GROUPS * GROUP_SIZE,
+            per_device_train_batch_size=GROUPS * GROUP_SIZE // accumulation,
+            gradient_accumulation_steps=accumulation,
             num_generations=GROUP_SIZE,
-            max_completion_length=MAX_TOKENS,
+            max_completion_length=limit,
             max_steps=steps,
             learning_rate=2e-4,
             logging_steps=1,
@@ -145,14 +150,11 @@ def run_trl(model: str, data: str, steps: int) -> list[dict[str, float]]:
     return [step for step in watch.steps if "tokens" in step]
 
 
-def measure(name: str, model: str, data: str, steps: int) -> dict[str, float]:
+def measure(name: str, limit: int, model: str, data: str, steps: int) -> dict[str, float]:
     """One run in a process of its own."""
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1" if name == "trl_one_thread" else str(os.cpu_count() or 1),
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    command = [sys.executable, "-m", "benchmarks.grpo_step", "--one", name, "--model", model, "--data", data, "--steps", str(steps)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count() or 1), "TOKENIZERS_PARALLELISM": "false"}
+    command = [sys.executable, "-m", "benchmarks.grpo_step", "--one", name, "--limits", str(limit)]
+    command += ["--model", model, "--data", data, "--steps", str(steps)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
@@ -176,39 +178,42 @@ def prompts(path: Path, n: int = 2048) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--limits", type=int, nargs="+", default=[64, 256], help="longest completion, tokens")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--one", choices=RUNS, help=argparse.SUPPRESS)
     parser.add_argument("--model", help=argparse.SUPPRESS)
     parser.add_argument("--data", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.one and arguments.one.startswith("trl"):
-        print(json.dumps(run_trl(arguments.model, arguments.data, arguments.steps)))
-    elif arguments.one:
-        print(json.dumps(run_ours(arguments.model, arguments.data, arguments.steps, arguments.one)))
+    chosen = parser.parse_args()
+    if chosen.one in TRL_RUNS:
+        print(json.dumps(run_trl(chosen.model, chosen.data, chosen.steps, chosen.limits[0], TRL_RUNS[chosen.one])))
+    elif chosen.one:
+        print(json.dumps(run_ours(chosen.model, chosen.data, chosen.steps, chosen.limits[0], chosen.one)))
     else:
-        compare(arguments.pairs, arguments.steps, arguments.json)
+        results = {limit: compare(limit, chosen.pairs, chosen.steps) for limit in chosen.limits}
+        if chosen.json:
+            chosen.json.write_text(json.dumps(results, indent=1))
 
 
-def compare(pairs: int, steps: int, file: Path | None) -> None:
+def compare(limit: int, pairs: int, steps: int) -> dict[str, Any]:
     from tests.tiny import save_tiny_model
 
     with tempfile.TemporaryDirectory() as folder:
         model, data = str(save_tiny_model(Path(folder) / "model", hidden=128, layers=4)), Path(folder) / "prompts.jsonl"
         prompts(data)
-        rounds = [{name: measure(name, model, str(data), steps) for name in RUNS} for _ in range(pairs)]
+        rounds = [{name: measure(name, limit, model, str(data), steps) for name in RUNS} for _ in range(pairs)]
     for i, one in enumerate(rounds):
         for name in RUNS:
-            print(f"pair {i} {name:15s} " + " ".join(f"{key}={value:.4g}" for key, value in one[name].items()))
-    best_trl = [max(one[name]["tokens_per_s"] for name in RUNS if name.startswith("trl")) for one in rounds]
-    ours = [name for name in RUNS if not name.startswith("trl")]
-    ratios = {name: [one[name]["tokens_per_s"] / best for one, best in zip(rounds, best_trl, strict=True)] for name in ours}
+            print(f"limit {limit} pair {i} {name:18s} " + " ".join(f"{key}={value:.4g}" for key, value in one[name].items()))
+    best = [max(one[name]["tokens_per_s"] for name in TRL_RUNS) for one in rounds]
+    ratios = {name: [one[name]["tokens_per_s"] / trl for one, trl in zip(rounds, best, strict=True)] for name in OUR_RUNS}
     for name, ratio in ratios.items():
-        print(f"{name}: {np.mean(ratio):.2f}x TRL's processed tokens/s (pairs: {', '.join(f'{value:.2f}' for value in ratio)})")
-    if file:
-        file.write_text(json.dumps({"rounds": rounds, "ratios": ratios}, indent=1))
+        print(
+            f"limit {limit} {name}: {np.mean(ratio):.2f}x TRL's processed tokens/s (pairs: {', '.join(f'{x:.2f}' for x in ratio)})"
+        )
+    return {"rounds": rounds, "ratios": ratios}
 
 
 if __name__ == "__main__":

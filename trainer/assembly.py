@@ -103,15 +103,25 @@ def build_learner(recipe: Recipe, model_path: str) -> Learner:
         return RankedLearner(model, settings, temperature, sampling.max_tokens)
     from trainer.learner import TorchLearner
 
-    take_cpus(settings)
+    set_cpu_threads(1)
     return TorchLearner(model, settings, temperature, sampling.max_tokens)
 
 
 def take_cpus(settings: LearnerSettings) -> None:
     """Let torch use cpus_per_rank cores in this thread (the number is each thread's own); the engines need the others."""
-    torch = sys.modules.get("torch")  # a simulated run has none
-    if torch is not None and settings.placement == "driver" and settings.cpus_per_rank and not torch.cuda.is_available():
-        torch.set_num_threads(max(1, int(settings.cpus_per_rank)))
+    if settings.placement == "driver" and settings.cpus_per_rank:
+        set_cpu_threads(int(settings.cpus_per_rank))
+
+
+def set_cpu_threads(n: int) -> None:
+    """Torch's threads for work that this thread starts; nothing where torch is not loaded (a simulated run) or a GPU does the work.
+
+    Only the learner's thread may have more than one: a second team of OpenMP threads in the process makes both of them sleep and
+    wake at every operation instead of waiting for it, which halved the learner's speed.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and not torch.cuda.is_available():
+        torch.set_num_threads(max(1, n))
 
 
 def encoded(recipe: Recipe, model_path: str, train: PromptSet, held_out: PromptSet) -> tuple[EncodedPrompts, EncodedPrompts, int]:

@@ -114,6 +114,11 @@ class RowCache(Cache):
         self._set_starts([self.start_R[row] for row in was])
         return was
 
+    def clear(self) -> None:
+        """Remove all rows; the buffers stay, as making them anew costs as much as many tokens."""
+        self.extent.rows = 0
+        self._set_starts([])
+
     def grow(self) -> None:
         """Make sure that the next token has a column."""
         e = self.extent

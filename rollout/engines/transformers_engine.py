@@ -73,6 +73,7 @@ class TransformersEngine:
         self._waiting: deque[Row] = deque()
         self._finished: dict[OpenRequest, list[Row]] = {}  # rows that are ready, of every open request
         self._rows: list[Row] = []
+        self._cache = RowCache(self.model.config.num_hidden_layers, self.max_rows)
         self._clear_rows()
 
     @torch.inference_mode()
@@ -237,7 +238,7 @@ class TransformersEngine:
 
     def _clear_rows(self) -> None:
         self._rows = []
-        self._cache = RowCache(self.model.config.num_hidden_layers, self.max_rows)
+        self._cache.clear()
         self._distribution = self._distribution_of([])
 
     def _distribution_of(self, rows: list[Row]) -> Distribution:
