@@ -2,7 +2,8 @@
 
 Columns are named by dotted paths, so ``extra_info.level`` reaches into verl's nested column. Where a column is not named, the
 usual ones are looked for: the answer in ``reward_model.ground_truth`` (verl), ``answer``, ``solution`` or ``ground_truth``; the
-distribution in ``data_source``. A prompt is text or a list of chat messages.
+distribution in ``data_source``. A prompt is text or a list of chat messages. One message that already holds a rendered ChatML
+conversation (Logic-RL's files do) is text: a chat template around it would open the conversation twice.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from rollout.templates import Form, fill, in_form, refuse_template
 ANSWERS = ("reward_model.ground_truth", "answer", "solution", "ground_truth")
 DISTRIBUTIONS = ("data_source",)
 LFS_POINTER = b"version https://git-lfs"
+CHATML = "<|im_start|>"
 MISSING = object()
 
 Row = Mapping[str, Any]
@@ -112,6 +114,8 @@ class PromptFile:
             and value
             and all(isinstance(message, Mapping) and {"role", "content"} <= message.keys() for message in value)
         ):
+            if len(value) == 1 and str(value[0]["content"]).startswith(CHATML):
+                return str(value[0]["content"])
             return [{"role": str(message["role"]), "content": str(message["content"])} for message in value]
         raise CurriculaError(
             f"{place}: column {self.prompt_column!r}: expected text or chat messages with role and content, got {str(value)[:80]!r}"

@@ -75,6 +75,14 @@ def test_a_template_goes_around_text(tmp_path: Path) -> None:
     ]
 
 
+def test_a_rendered_conversation_in_one_message_is_text(tmp_path: Path) -> None:
+    text = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n"
+    rows = [{"prompt": [{"role": "user", "content": text}], "answer": "2", "data_source": "x"}, *verl_rows()]
+    train, held_out = build_task({"name": "prompt_file", "train": write(tmp_path / "a.jsonl", rows), "reward": "exact"}).build(0)
+    content = [prompt.content for prompt in (*train.prompts, *held_out.prompts) if prompt.distribution == "x"]
+    assert content == [text]
+
+
 def test_rewards_outside_zero_and_one_are_declared_with_their_range(tmp_path: Path) -> None:
     reward = {"name": "exact", "low": -1.0, "high": 3.0}
     train, _ = build_task({"name": "prompt_file", "train": write(tmp_path / "a.jsonl", trl_rows()), "reward": reward}).build(0)

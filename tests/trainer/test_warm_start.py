@@ -32,7 +32,7 @@ def test_a_taught_model_loads_and_is_made_once(tmp_path: Path, capsys: pytest.Ca
     first = model(prompt).logits[0, -1].softmax(-1)[tokenizer.convert_tokens_to_ids("a")]
     assert first > 0.5, "every example begins with the first operation's letter"
     before = folder.stat().st_mtime_ns
-    capsys.readouterr()
+    assert "below the target of 0.9" in capsys.readouterr().err
     assert warm_started(chosen) == folder
     assert folder.stat().st_mtime_ns == before
     assert capsys.readouterr().out == ""
