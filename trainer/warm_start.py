@@ -92,7 +92,7 @@ def warm_started(recipe: Recipe) -> Path:
     if not history or history[-1]["accuracy"] < settings.target:
         reached = f"{history[-1]['accuracy']:.2f}" if history else "unknown"
         print(
-            f"warm start: {settings.max_steps} steps ended at accuracy {reached}, below the target of {settings.target:g}; the model "
+            f"warm start: {settings.max_steps} steps ended at accuracy {reached}, below the target of {settings.target:g}; it "
             "is used as it is. Raise warm_start.max_steps, or lower warm_start.target.",
             file=sys.stderr,
         )
