@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,32 @@ GROWING = ("ledger.group", "ledger.plan")  # their length depends on what was le
 
 
 def flatten(states: Mapping[str, Any]) -> Arrays:
-    """Every field of every state under ``stage.field``, copied."""
-    return {f"{stage}.{field}": np.array(value) for stage, state in states.items() for field, value in state._asdict().items()}
+    """Every array of every state under ``stage.field``, copied; states inside states have longer names."""
+    return {name: np.array(value) for stage, state in states.items() for name, value in _leaves(stage, state)}
 
 
 def unflatten(states: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     """States of the same types with the arrays' values, copied."""
-    return {
-        stage: type(state)(*(np.array(arrays[f"{stage}.{field}"]) for field in state._fields)) for stage, state in states.items()
-    }
+    return {stage: _filled(stage, state, arrays) for stage, state in states.items()}
+
+
+def _leaves(name: str, state: Any) -> Iterator[tuple[str, Any]]:
+    if not isinstance(state, tuple):
+        yield name, state
+        return
+    for field, value in zip(_fields(state), state, strict=True):
+        yield from _leaves(f"{name}.{field}", value)
+
+
+def _filled(name: str, state: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
+    if not isinstance(state, tuple):
+        return np.array(arrays[name])
+    values = [_filled(f"{name}.{field}", value, arrays) for field, value in zip(_fields(state), state, strict=True)]
+    return type(state)(*values) if hasattr(state, "_fields") else tuple(values)
+
+
+def _fields(state: tuple[Any, ...]) -> tuple[Any, ...]:
+    return getattr(state, "_fields", tuple(range(len(state))))
 
 
 def text(value: str) -> NDArray[np.str_]:

@@ -14,9 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from curricula import checkpoint
 from curricula.draws import draw_quota, generator
 from curricula.fold import fold
+from curricula.growth import carried_fields, carried_state
 from curricula.ledger import carried, empty_ledger
 from curricula.recipes import Recipe, checked_exploration, read
-from curricula.registry import VERBS, name_of, parameters
+from curricula.registry import STAGES, name_of, parameters
 from curricula.stages import Quota, Stages
 from curricula.types import (
     Bools,
@@ -36,7 +37,7 @@ from curricula.types import (
 class Curriculum:
     """Decides what to roll out, how often and what to train on, and learns it from the results.
 
-    `plan`, `extend` and `judge` are pure: asked twice, they answer the same; only `update` changes state. A host loop:
+    `plan`, `extend`, `judge` and `shape` are pure: asked twice, they answer the same; only `update` changes state. A host loop:
 
     >>> import numpy as np
     >>> from curricula import Curriculum, Feedback, Outcome, PromptPool
@@ -61,7 +62,7 @@ class Curriculum:
         self.stages = stages
         self.seed = int(seed)
         self.exploration = checked_exploration(exploration)
-        self._state: dict[str, Any] = {stage: getattr(stages, stage).init(pool) for stage in VERBS}
+        self._state: dict[str, Any] = {stage: getattr(stages, stage).init(pool) for stage in STAGES}
         self._ledger = empty_ledger(len(pool))
 
     @classmethod
@@ -84,7 +85,7 @@ class Curriculum:
         probability_K = self.probabilities()
         quota = self._quota(probability_K, min(n_groups, budget // 2), self._blocked(exclude), (step, attempt))
         rng = generator(self.seed, step, attempt, 0, "selector")
-        selection = self.stages.selector.select(self._state["selector"], self.pool, quota, rng)
+        selection = self.stages.selector.select(self._state["selector"], self.pool, quota, self.estimate, rng)
         estimate = self.estimate(selection.prompt_B)
         n_B = self.stages.budget.allocate(self._state["budget"], self.pool, selection, estimate, budget)
         self._refuse_bad_allocation(n_B, len(selection), budget)
@@ -98,6 +99,7 @@ class Curriculum:
             probability_K=probability_K,
             n_carried=budget - n_rollouts,
             n_unspent=budget - int(n_B.sum()),
+            max_tokens_B=self.stages.shaping.limit(self._state["shaping"], self.pool, selection.prompt_B),
         )
 
     def extend(self, outcome: Outcome) -> RolloutPlan | None:
@@ -111,19 +113,43 @@ class Curriculum:
         return replace(plan, round=plan.round + 1, n_rollouts_B=n_B, n_unspent=plan.n_unspent - int(n_B.sum()))
 
     def judge(self, outcome: Outcome) -> Verdict:
-        """Which groups enter the update."""
+        """Which groups enter the update, and which of their rollouts carry gradient."""
         verdict = self.stages.filter.judge(self._state["filter"], self.pool, outcome)
         if (len(verdict.kept_B), len(verdict.carries_gradient_R)) != (len(outcome.plan), len(outcome.group_R)):
             raise CurriculaError(f"filter {self._name('filter')}: its verdict has other lengths than the outcome")
-        return verdict
+        thinned = self.stages.downsampling.thin(self._state["downsampling"], self.pool, outcome, verdict)
+        if (
+            len(thinned.carries_gradient_R) != len(outcome.group_R)
+            or (thinned.carries_gradient_R & ~verdict.carries_gradient_R).any()
+        ):
+            raise CurriculaError(f"downsampling {self._name('downsampling')}: expected a part of the rollouts that the filter kept")
+        return thinned
+
+    def shape(self, outcome: Outcome) -> Floats:
+        """(R,) the reward that advantages are made of, by the shaping policy; NaN for rollouts without a reward."""
+        shaped_R = self.stages.shaping.shape(self._state["shaping"], self.pool, outcome)
+        if shaped_R.shape != outcome.reward_R.shape or not np.isfinite(shaped_R[outcome.ok_R]).all():
+            raise CurriculaError(f"shaping {self._name('shaping')}: expected {len(outcome.group_R)} finite rewards, got {shaped_R}")
+        return np.where(outcome.ok_R, shaped_R, np.nan)
 
     def update(self, feedbacks: Feedback | Sequence[Feedback]) -> None:
         """Learn. Each group counts once for ever; late, reordered, repeated and partial feedback is welcome."""
         given = [feedbacks] if isinstance(feedbacks, Feedback) else list(feedbacks)
         self._ledger, learnable = fold(self._ledger, given)
         for feedback in learnable:
-            for stage in VERBS:
+            for stage in STAGES:
                 self._state[stage] = getattr(self.stages, stage).update(self._state[stage], self.pool, feedback)
+
+    def grow(self, pool: PromptPool) -> None:
+        """Go on with a pool that has all prompts of this one and more; what was learned is carried over by prompt id.
+
+        Errors: CurriculaError when a prompt or distribution is gone, or a prompt moved to another distribution.
+        """
+        old = self.pool
+        grown = {stage: carried_state(getattr(self.stages, stage), self._state[stage], old, pool) for stage in STAGES}
+        self._ledger = carried_fields(self._ledger, empty_ledger(len(pool)), old, pool)
+        self._state, self.pool = grown, pool
+        self.__dict__.pop("_identity", None)
 
     def probabilities(self) -> Floats:
         """(K,) share of each distribution in the next plan, the exploration floor included."""
@@ -162,7 +188,7 @@ class Curriculum:
 
         Errors: CurriculaError naming the first difference when it belongs to other data, other policies or is damaged.
         """
-        blank = {**{stage: getattr(self.stages, stage).init(self.pool) for stage in VERBS}, "ledger": empty_ledger(len(self.pool))}
+        blank = {**{stage: getattr(self.stages, stage).init(self.pool) for stage in STAGES}, "ledger": empty_ledger(len(self.pool))}
         checkpoint.refuse_other_run({**self._identity, **checkpoint.flatten(blank)}, arrays)
         states = checkpoint.unflatten(blank, arrays)
         self._ledger = states.pop("ledger")
@@ -171,7 +197,7 @@ class Curriculum:
     @cached_property
     def _identity(self) -> checkpoint.Arrays:
         """What a saved state must share with the run that takes it up."""
-        policies = {f"meta.policy.{stage}": checkpoint.text(self._name(stage)) for stage in VERBS}
+        policies = {f"meta.policy.{stage}": checkpoint.text(self._name(stage)) for stage in STAGES}
         return {
             "meta.version": np.array(checkpoint.VERSION),
             "meta.fingerprint": checkpoint.text(self.pool.fingerprint),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from curricula.registry import VERBS, build
+from curricula.registry import STAGES, build
 from curricula.stages import Stages
 from curricula.types import CurriculaError, known_or_raise
 
@@ -21,7 +21,9 @@ DEFAULTS: Recipe = {
     "distribution": "uniform",
     "selector": "uniform",
     "budget": "even",
+    "shaping": "raw",
     "filter": "keep_all",
+    "downsampling": "none",
     "exploration": 0.02,
 }
 
@@ -68,7 +70,7 @@ def read(recipe: str | Recipe) -> tuple[Stages, float]:
     for key in recipe:
         known_or_raise("key of a curriculum recipe:", key, tuple(DEFAULTS))
     whole = {**DEFAULTS, **recipe}
-    return Stages(**{stage: build(stage, whole[stage]) for stage in VERBS}), checked_exploration(whole["exploration"])
+    return Stages(**{stage: build(stage, whole[stage]) for stage in STAGES}), checked_exploration(whole["exploration"])
 
 
 def checked_exploration(value: Any) -> float:

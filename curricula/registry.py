@@ -9,8 +9,8 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-import numpy as np
-
+from curricula.checkpoint import flatten
+from curricula.stages import Belief, Budget, Distribution, Downsampling, Filter, Pacing, Selector, Shaping
 from curricula.types import CurriculaError, PromptPool, known_or_raise
 
 # The verb that every policy of a stage has, in the order in which data passes.
@@ -19,7 +19,21 @@ VERBS = {
     "distribution": "probabilities",
     "selector": "select",
     "budget": "allocate",
+    "shaping": "shape",
     "filter": "judge",
+    "downsampling": "thin",
+    "pacing": "value",
+}
+STAGES = tuple(stage for stage in VERBS if stage != "pacing")  # a pacing drives a parameter of the others
+PROTOCOLS = {
+    Belief: "belief",
+    Distribution: "distribution",
+    Selector: "selector",
+    Budget: "budget",
+    Shaping: "shaping",
+    Filter: "filter",
+    Downsampling: "downsampling",
+    Pacing: "pacing",
 }
 _registered: dict[str, dict[str, type]] = {stage: {} for stage in VERBS}
 P = TypeVar("P", bound=type)
@@ -45,22 +59,32 @@ def names(stage: str) -> tuple[str, ...]:
     return tuple(sorted(_registered[stage]))
 
 
-def build(stage: str, spec: str | Mapping[str, Any]) -> Any:
-    """The policy that a recipe names: ``"even"`` or ``{"name": "dump_ucb", "tau": 0.2}``.
+def build(stage: str, spec: Any) -> Any:
+    """The policy that a recipe names: ``"even"`` or ``{"name": "dump_ucb", "tau": 0.2}``; a policy stays as it is.
 
-    The name is a registered one or ``"package.module:Class"``.
+    The name is a registered one or ``"package.module:Class"``. A parameter that is itself a policy is written in the same way, and
+    a number may be a pacing: ``{"name": "dump_ucb", "bonus": {"pacing": "linear", "first": 1, "last": 0, "steps": 100}}``.
     Errors: CurriculaError for an unknown name, an unknown key or a value of the wrong type, naming stage, key and what is known.
 
     >>> build("budget", {"name": "knapsack", "max_n": 64}).max_n
     64
     """
+    if is_dataclass(spec) and not isinstance(spec, type):
+        return spec
+    if not isinstance(spec, str | Mapping):
+        raise CurriculaError(f"{stage}: expected a policy's name or a mapping with a key 'name', got {spec!r}")
     given = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = given.pop("name", None)
     if not isinstance(name, str):
         raise CurriculaError(f"{stage}: expected a key 'name', got {sorted(given)}; known: {', '.join(names(stage))}")
     policy = find(stage, name)
     _refuse_bad_keys(stage, name, policy, given)
-    return policy(**{key: _checked(f"{stage} policy {name!r}, {key}", kind_of(policy, key), value) for key, value in given.items()})
+    paced: dict[str, Any] = {
+        key: given.pop(key) for key, value in tuple(given.items()) if isinstance(value, Mapping) and "pacing" in value
+    }
+    where = f"{stage} policy {name!r}, "
+    built = policy(**{key: _checked(where + key, kind_of(policy, key), value) for key, value in given.items()})
+    return _paced(where, built, paced) if paced else built
 
 
 def find(stage: str, name: str) -> type:
@@ -118,7 +142,7 @@ def _state_growth(policy: Any) -> tuple[float, float]:
 
 def _state_bytes(policy: Any, n_prompts: int, n_distributions: int) -> int:
     pool = PromptPool.from_columns(map(str, range(n_prompts)), (str(i % n_distributions) for i in range(n_prompts)))
-    return sum(np.asarray(array).nbytes for array in policy.init(pool))
+    return sum(array.nbytes for array in flatten({"state": policy.init(pool)}).values())
 
 
 @cache
@@ -161,9 +185,30 @@ def _checked(where: str, kind: Any, value: Any) -> Any:
         if value not in get_args(kind):
             raise CurriculaError(f"{where}: expected one of {', '.join(map(repr, get_args(kind)))}, got {value!r}")
         return value
+    if kind in PROTOCOLS:
+        return build(PROTOCOLS[kind], value)
+    if get_origin(kind) is tuple and isinstance(value, list | tuple):
+        kinds = get_args(kind)
+        each = [kinds[0]] * len(value) if kinds[1:] == (...,) else list(kinds)
+        if len(each) != len(value):
+            raise CurriculaError(f"{where}: expected {len(each)} values, got {value!r}")
+        return tuple(_checked(f"{where}[{i}]", one, item) for i, (one, item) in enumerate(zip(each, value, strict=True)))
     accepted = {float: (int, float), int: (int,), bool: (bool,), str: (str,)}.get(kind)
     if accepted is None:
         return value
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         raise CurriculaError(f"{where}: expected {kind.__name__}, got {value!r} ({type(value).__name__})")
     return kind(value)
+
+
+def _paced(where: str, policy: Any, paced: Mapping[str, Mapping[str, Any]]) -> Any:
+    from curricula.paced import Paced
+
+    for key in paced:
+        if kind_of(type(policy), key) not in (int, float):
+            raise CurriculaError(f"{where}{key}: only a number can follow a pacing")
+    pacings = {
+        key: build("pacing", {"name": spec["pacing"], **{k: v for k, v in spec.items() if k != "pacing"}})
+        for key, spec in paced.items()
+    }
+    return Paced(policy, tuple(pacings.items()))

@@ -1,4 +1,4 @@
-"""The five decisions of a step as protocols, and the record that holds one policy for each.
+"""The decisions of a step as protocols, and the record that holds one policy for each.
 
 A policy is a frozen dataclass of hyper-parameters; its state is a NamedTuple of arrays that the `Curriculum` owns.
 Deciding is pure. ``update`` may reuse the arrays of the state it is given, so learning costs O(batch), not O(pool).
@@ -7,6 +7,7 @@ Randomness comes in as a generator that is seeded by (seed, step, attempt, round
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -29,6 +30,13 @@ class Stateless:
         return state
 
 
+class Unlimited:
+    """Base of shaping policies that leave the length of completions to the recipe."""
+
+    def limit(self, state: Any, pool: PromptPool, prompt_B: Ints) -> Ints:
+        return np.zeros(len(prompt_B), dtype=np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class Quota:
     """How many prompts of each distribution a plan takes (see `curricula.draws.draw_quota`)."""
@@ -36,6 +44,9 @@ class Quota:
     drawn_K: Ints  # (K,) this time: floor or ceil of the expectation, at most available_K
     expected_K: Floats  # (K,) expectation over the draw
     blocked_N: Bools  # (N,) prompts that may not be chosen (already in flight in this step)
+
+
+Believed = Callable[[Ints], Estimate]  # the belief, bound to its state: prompts (rows of the pool) -> estimate
 
 
 class Policy(Protocol):
@@ -60,7 +71,7 @@ class Distribution(Policy, Protocol):
 class Selector(Policy, Protocol):
     """Which prompts inside the distributions, with which exact inclusion propensity?"""
 
-    def select(self, state: Any, pool: PromptPool, quota: Quota, rng: np.random.Generator) -> Selection: ...
+    def select(self, state: Any, pool: PromptPool, quota: Quota, believed: Believed, rng: np.random.Generator) -> Selection: ...
 
 
 class Budget(Policy, Protocol):
@@ -73,10 +84,34 @@ class Budget(Policy, Protocol):
         ...
 
 
+class Shaping(Policy, Protocol):
+    """What reward does a finished rollout get, and how long may it be? Beliefs, filters and bandits go on reading raw rewards."""
+
+    def shape(self, state: Any, pool: PromptPool, outcome: Outcome) -> Floats:
+        """(R,) the reward that advantages are made of; NaN where the rollout has none."""
+        ...
+
+    def limit(self, state: Any, pool: PromptPool, prompt_B: Ints) -> Ints:
+        """(B,) most completion tokens; 0 = as the recipe says."""
+        ...
+
+
 class Filter(Policy, Protocol):
     """Which groups enter the update, and are the others replaced?"""
 
     def judge(self, state: Any, pool: PromptPool, outcome: Outcome) -> Verdict: ...
+
+
+class Downsampling(Policy, Protocol):
+    """Which rollouts of the kept groups carry gradient? The verdict again, with fewer of them."""
+
+    def thin(self, state: Any, pool: PromptPool, outcome: Outcome, verdict: Verdict) -> Verdict: ...
+
+
+class Pacing(Policy, Protocol):
+    """What value has this scalar now? Any number among a policy's parameters can follow one (see `curricula.paced`)."""
+
+    def value(self, state: Any) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -87,4 +122,6 @@ class Stages:
     distribution: Distribution
     selector: Selector
     budget: Budget
+    shaping: Shaping
     filter: Filter
+    downsampling: Downsampling

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from curricula.curriculum import Curriculum
+from curricula.paced import Paced
 from curricula.recipes import DEFAULTS
 from curricula.registry import VERBS, build, kind_of, name_of, parameters
 from curricula.types import (
@@ -51,7 +52,15 @@ class Case:
     def curriculum(self, pool: PromptPool, seed: int = 0, exploration: float = 0.05) -> Curriculum:
         recipe = {**DEFAULTS, "exploration": exploration}
         curriculum = Curriculum.from_recipe(recipe, pool)
-        return Curriculum(pool, replace(curriculum.stages, **{self.stage: self.policy}), seed, exploration)
+        stage, policy = self.stage, self.policy
+        if stage == "pacing":  # a pacing has no place of its own: it drives a number of another policy
+            stage, policy = "distribution", Paced(build("distribution", "dump_ucb"), (("bonus", policy),))
+        return Curriculum(pool, replace(curriculum.stages, **{stage: policy}), seed, exploration)
+
+    @property
+    def prefix(self) -> str:
+        """Of the policy's keys in a saved state."""
+        return "distribution.pacings." if self.stage == "pacing" else f"{self.stage}."
 
 
 def check_policy(stage: str, policy: Any) -> None:
@@ -260,7 +269,11 @@ def check_budget_is_a_hard_cap(case: Case) -> None:
 
 
 def check_propensity_is_frequency(case: Case) -> None:
-    """Over seeds, each prompt comes as often as its propensity says, at the start, in mid-epoch and at its end (5 sigma)."""
+    """Over seeds, each prompt comes as often as its propensity says, at the start, in mid-epoch and at its end (5 sigma).
+
+    A selector with ``conditional_propensity`` states the probability given its other draws, which differs from plan to plan;
+    then a prompt's visits, each weighted by 1 / propensity, average one (what an importance-weighted estimate needs).
+    """
     if case.stage != "selector":
         return
     for n_steps in (0, 2, 3):
@@ -270,12 +283,17 @@ def check_propensity_is_frequency(case: Case) -> None:
 
 
 def _frequencies_agree(curriculum: Curriculum, step: int, exclude: list[int]) -> None:
-    n_seen, propensity = np.zeros(len(curriculum.pool)), np.zeros(len(curriculum.pool))
+    n_seen, propensity, visit_DN = np.zeros(len(curriculum.pool)), np.zeros(len(curriculum.pool)), []
     for seed in range(N_DRAWS):
         curriculum.seed = seed
         selection = curriculum.plan(step, N_GROUPS - 1, N_ROLLOUTS, exclude=exclude).selection
         n_seen[selection.prompt_B] += 1
         propensity[selection.prompt_B] = selection.propensity_B
+        visit_DN.append(np.zeros(len(curriculum.pool)))
+        visit_DN[-1][selection.prompt_B] = 1 / selection.propensity_B
+    if getattr(curriculum.stages.selector, "conditional_propensity", False):
+        _weighted_visits_average_one(curriculum, np.array(visit_DN), exclude)
+        return
     sigma = np.maximum(np.sqrt(np.maximum(propensity * (1 - propensity), 0) / N_DRAWS), 1e-9)
     off = np.abs(n_seen / N_DRAWS - propensity) / sigma
     worst, ids = int(off.argmax()), curriculum.pool.ids
@@ -284,6 +302,15 @@ def _frequencies_agree(curriculum: Curriculum, step: int, exclude: list[int]) ->
     expect(
         abs(propensity.sum() - (N_GROUPS - 1)) < 0.02, "propensities do not sum to the number of groups: some prompts never came"
     )
+
+
+def _weighted_visits_average_one(curriculum: Curriculum, visit_DN: Floats, exclude: list[int]) -> None:
+    open_N = np.setdiff1d(np.arange(len(curriculum.pool)), exclude)
+    mean_N, sd_N = visit_DN.mean(0)[open_N], visit_DN.std(0)[open_N] / np.sqrt(N_DRAWS)
+    off = np.abs(mean_N - 1) / np.maximum(sd_N, 1e-9)
+    worst = int(off.argmax())
+    prompt = curriculum.pool.ids[open_N[worst]]
+    expect(off[worst] <= SIGMAS, f"prompt {prompt}: visits weighted by 1 / propensity average {mean_N[worst]:.3f}, expected 1")
 
 
 def check_order_of_rows_does_not_matter(case: Case) -> None:
@@ -329,7 +356,7 @@ def check_bad_state_is_refused(case: Case) -> None:
     curriculum = case.curriculum(small_pool())
     run(curriculum, range(2))
     saved = curriculum.state_dict()
-    for key in [key for key in saved if key.startswith(f"{case.stage}.")]:
+    for key in [key for key in saved if key.startswith(case.prefix)]:
         _refused(partial(curriculum.load_state_dict, {k: v for k, v in saved.items() if k != key}), key)
         _refused(partial(curriculum.load_state_dict, {**saved, key: np.zeros((7, 7, 7), saved[key].dtype)}), key)
         _refused(partial(curriculum.load_state_dict, {**saved, key: saved[key].astype(np.complex64)}), key)
@@ -420,7 +447,7 @@ def check_late_missing_and_empty_feedback(case: Case) -> None:
     curriculum.update(stale)
     expect(curriculum.metrics()["n_late_groups"] == n_late + N_GROUPS, "groups from long ago should be counted as late")
     after = curriculum.state_dict()
-    for key in (key for key in before if key.startswith(f"{case.stage}.")):
+    for key in (key for key in before if key.startswith(case.prefix)):
         expect(_equal(settled[key], after[key]), f"a group from long ago changed {key!r}")
 
 

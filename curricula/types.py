@@ -249,9 +249,12 @@ class RolloutPlan:
     probability_K: Floats  # (K,) arm probabilities at the decision
     n_carried: int = 0  # rollouts that earlier steps left unspent and this plan may spend
     n_unspent: int = 0  # rollouts of its budget that this plan leaves (bounds of the budget policy)
+    max_tokens_B: Ints = field(default=None)  # type: ignore[arg-type]  # (B,) completion limit by the shaping policy; 0 = the recipe's
 
     def __post_init__(self) -> None:
         put, b = object.__setattr__, len(self.selection)
+        limit = np.zeros(b, np.int64) if self.max_tokens_B is None else self.max_tokens_B
+        put(self, "max_tokens_B", frozen_array(limit, np.int64, "max_tokens_B", b))
         put(self, "n_rollouts_B", frozen_array(self.n_rollouts_B, np.int64, "n_rollouts_B", b))
         put(self, "group_B", frozen_array(self.group_B, np.int64, "group_B", b))
         put(self, "probability_K", frozen_array(self.probability_K, np.float64, "probability_K"))
@@ -349,12 +352,17 @@ class Verdict:
     reason_B: Codes  # (B,) Reason
     carries_gradient_R: Bools  # (R,) rollouts of kept groups that are scored
     refill: Refill = Refill.NONE
+    weight_B: Floats = field(default=None)  # type: ignore[arg-type]  # (B,) >= 0, factor on the group's advantages; 1 by default
+    renormalise: bool = False  # advantages come from the rollouts that carry gradient alone, not from the whole group
 
     def __post_init__(self) -> None:
-        put = object.__setattr__
+        put, b = object.__setattr__, len(self.kept_B)
         put(self, "kept_B", frozen_array(self.kept_B, np.bool_, "kept_B"))
-        put(self, "reason_B", frozen_array(self.reason_B, np.uint8, "reason_B", len(self.kept_B)))
+        put(self, "reason_B", frozen_array(self.reason_B, np.uint8, "reason_B", b))
         put(self, "carries_gradient_R", frozen_array(self.carries_gradient_R, np.bool_, "carries_gradient_R"))
+        put(self, "weight_B", frozen_array(np.ones(b) if self.weight_B is None else self.weight_B, np.float64, "weight_B", b))
+        if not (np.isfinite(self.weight_B).all() and (self.weight_B >= 0).all()):
+            raise CurriculaError(f"verdict: weight_B must be finite and >= 0, got {self.weight_B}")
 
 
 @dataclass(frozen=True, eq=False)

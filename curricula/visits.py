@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +36,23 @@ def visited(state: Visits, start_K: Ints, place_B: Ints, arm_B: Ints) -> Visits:
         level_K[k] = visits.min()
         left_K[k] = np.count_nonzero(visits == level_K[k])
     return Visits(state.visits_N, level_K, left_K)
+
+
+def moved_visits(state: Visits, place_N: Ints, start_K: Ints) -> Visits:
+    """The visits in a larger pool, where old place i is ``place_N[i]``; new prompts begin at the fewest of their distribution.
+
+    At zero, a late prompt would have to catch up with all epochs before any other came again.
+    """
+    visits_N = np.full(start_K[-1], np.iinfo(np.int32).max, dtype=np.int32)
+    visits_N[place_N] = state.visits_N
+    level_K, left_K = np.zeros(len(start_K) - 1, np.int32), np.zeros(len(start_K) - 1, np.int64)
+    for k, (start, stop) in enumerate(pairwise(start_K)):
+        visits = visits_N[start:stop]
+        fresh = visits == np.iinfo(np.int32).max
+        visits[fresh] = 0 if fresh.all() else visits.min()
+        level_K[k] = visits.min()
+        left_K[k] = np.count_nonzero(visits == level_K[k])
+    return Visits(visits_N, level_K, left_K)
 
 
 def rungs(visits: NDArray[np.int32], blocked: Ints, need: int) -> list[Ints]:

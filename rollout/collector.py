@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from curricula import Curriculum
-from curricula.types import CurriculaError, Outcome, Reason, Refill, RolloutPlan, Status, Verdict
+from curricula.types import CurriculaError, Outcome, Reason, Refill, RolloutPlan, Status
 from rollout.producer import Producer, request_seed
 from rollout.prompts import Prompt, PromptSet
 from rollout.settings import RolloutSettings
@@ -178,11 +178,11 @@ def admit(attempts: Sequence[Attempt], n_groups: int) -> list[Attempt]:
         room -= int(stays_B.sum())
         surplus_B = verdict.kept_B & ~stays_B
         if surplus_B.any():
-            verdict = Verdict(
+            verdict = replace(
+                verdict,
                 kept_B=stays_B,
                 reason_B=np.where(surplus_B, Reason.SURPLUS, verdict.reason_B),
                 carries_gradient_R=verdict.carries_gradient_R & stays_B[attempt.outcome.group_R],
-                refill=verdict.refill,
             )
         admitted.append(replace(attempt, verdict=verdict))
     return admitted

@@ -7,10 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from curricula.growth import row_in
 from curricula.registry import register
-from curricula.stages import Quota
+from curricula.stages import Believed, Quota
 from curricula.types import Feedback, PromptPool, Selection
-from curricula.visits import Visits, inclusion, no_visits, rungs, visited
+from curricula.visits import Visits, inclusion, moved_visits, no_visits, rungs, visited
 
 
 @register("selector", "sequential")
@@ -33,7 +34,10 @@ class Sequential:
     def init(self, pool: PromptPool) -> Visits:
         return no_visits(pool.size_K)
 
-    def select(self, state: Visits, pool: PromptPool, quota: Quota, rng: np.random.Generator) -> Selection:
+    def carry(self, state: Visits, old: PromptPool, new: PromptPool) -> Visits:
+        return moved_visits(state, new.row_place_N[row_in(old, new)[old.row_order_N]], new.start_K)
+
+    def select(self, state: Visits, pool: PromptPool, quota: Quota, believed: Believed, rng: np.random.Generator) -> Selection:
         row_N = pool.row_order_N
         blocked = np.flatnonzero(quota.blocked_N[row_N])
         prompts, propensities = [], []

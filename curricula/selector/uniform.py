@@ -9,10 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from curricula.growth import row_in
 from curricula.registry import register
-from curricula.stages import Quota
+from curricula.stages import Believed, Quota
 from curricula.types import Bools, Feedback, Floats, Ints, PromptPool, Selection
-from curricula.visits import Visits, inclusion, no_visits, rungs, visited
+from curricula.visits import Visits, inclusion, moved_visits, no_visits, rungs, visited
 
 SCARCE = 16  # below one prompt in so many, a pass over the distribution beats rejection
 
@@ -35,7 +36,10 @@ class UniformWithoutReplacement:
     def init(self, pool: PromptPool) -> Visits:
         return no_visits(pool.size_K)
 
-    def select(self, state: Visits, pool: PromptPool, quota: Quota, rng: np.random.Generator) -> Selection:
+    def carry(self, state: Visits, old: PromptPool, new: PromptPool) -> Visits:
+        return moved_visits(state, new.place_N[row_in(old, new)[old.canonical_N]], new.start_K)
+
+    def select(self, state: Visits, pool: PromptPool, quota: Quota, believed: Believed, rng: np.random.Generator) -> Selection:
         taken = [_take(arm, rng) for arm in _arms(state, pool, quota)]
         place_B = np.concatenate([np.empty(0, np.int64), *(place for place, _ in taken)])
         prompt_B = pool.canonical_N[place_B]

@@ -266,7 +266,9 @@ def test_stages_may_be_put_together_by_hand():
                 ("distribution", "sec"),
                 ("selector", "uniform"),
                 ("budget", "even"),
+                ("shaping", "raw"),
                 ("filter", "keep_all"),
+                ("downsampling", "none"),
             )
         )
     )

@@ -64,8 +64,8 @@ def test_a_policy_from_outside_passes_and_runs(tmp_path, monkeypatch):
 class WrongPropensity(UniformWithoutReplacement):
     """Ours."""
 
-    def select(self, state, pool, quota, rng):
-        selection = super().select(state, pool, quota, rng)
+    def select(self, state, pool, quota, believed, rng):
+        selection = super().select(state, pool, quota, believed, rng)
         return replace(selection, propensity_B=selection.propensity_B * 0.8)
 
 
@@ -73,15 +73,15 @@ class WrongPropensity(UniformWithoutReplacement):
 class GlobalRandomness(UniformWithoutReplacement):
     """Ours."""
 
-    def select(self, state, pool, quota, rng):
-        return super().select(state, pool, quota, np.random.default_rng(np.random.randint(99)))  # noqa: NPY002
+    def select(self, state, pool, quota, believed, rng):
+        return super().select(state, pool, quota, believed, np.random.default_rng(np.random.randint(99)))  # noqa: NPY002
 
 
 @dataclass(frozen=True)
 class FirstRows(UniformWithoutReplacement):
     """Ours."""
 
-    def select(self, state, pool, quota, rng):
+    def select(self, state, pool, quota, believed, rng):
         row = np.concatenate([np.flatnonzero(pool.distribution_N == k)[:n] for k, n in enumerate(quota.drawn_K)])
         return Selection(row, pool.distribution_N[row], np.ones(len(row)))
 

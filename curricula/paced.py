@@ -1,0 +1,96 @@
+"""Policies whose numbers change while training: any number among the parameters of any policy can follow a pacing.
+
+In a recipe the number is written as a mapping: ``{"name": "difficulty_band", "low": {"pacing": "linear", "first": 0.4, "last": 0.2,
+"steps": 200}}``. State never depends on a paced number: it is made with the value that the policy has without the pacing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from curricula.registry import kind_of
+from curricula.stages import Believed, Pacing, Quota
+from curricula.types import Estimate, Feedback, Floats, Ints, Outcome, PromptPool, Selection, Verdict
+
+
+class Clock(NamedTuple):
+    """State of a pacing that follows the steps: how many were learned from."""
+
+    n_steps: Ints  # () the newest step learned from, plus one
+
+
+class Clocked:
+    """Base of pacings that follow the steps."""
+
+    def init(self, pool: PromptPool) -> Clock:
+        return Clock(np.array(0, np.int64))
+
+    def update(self, state: Clock, pool: PromptPool, feedback: Feedback) -> Clock:
+        return Clock(np.maximum(state.n_steps, feedback.plan.step + 1))
+
+
+class PacedState(NamedTuple):
+    """The policy's own state, and that of every pacing."""
+
+    policy: Any
+    pacings: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Paced:
+    """A policy of any stage whose named numbers follow pacings; it has the verbs of the policy that it wraps."""
+
+    policy: Any
+    pacings: tuple[tuple[str, Pacing], ...]
+
+    @property
+    def follows_rows(self) -> bool:
+        return bool(getattr(self.policy, "follows_rows", False))
+
+    def init(self, pool: PromptPool) -> PacedState:
+        return PacedState(self.policy.init(pool), tuple(pacing.init(pool) for _, pacing in self.pacings))
+
+    def update(self, state: PacedState, pool: PromptPool, feedback: Feedback) -> PacedState:
+        learned = self.now(state).update(state.policy, pool, feedback)
+        paced = (p.update(s, pool, feedback) for (_, p), s in zip(self.pacings, state.pacings, strict=True))
+        return PacedState(learned, tuple(paced))
+
+    def now(self, state: PacedState) -> Any:
+        """The policy with the values of this moment."""
+        values = {key: pacing.value(s) for (key, pacing), s in zip(self.pacings, state.pacings, strict=True)}
+        return replace(self.policy, **{key: self._as_declared(key, value) for key, value in values.items()})
+
+    def _as_declared(self, key: str, value: float) -> float | int:
+        return round(value) if kind_of(type(self.policy), key) is int else float(value)
+
+    # -- the verbs --------------------------------------------------------------------------------------------------------------
+
+    def estimate(self, state: PacedState, pool: PromptPool, prompt_B: Ints) -> Estimate:
+        return self.now(state).estimate(state.policy, pool, prompt_B)  # type: ignore[no-any-return]
+
+    def probabilities(self, state: PacedState, pool: PromptPool) -> Floats:
+        return self.now(state).probabilities(state.policy, pool)  # type: ignore[no-any-return]
+
+    def select(self, state: PacedState, pool: PromptPool, quota: Quota, believed: Believed, rng: np.random.Generator) -> Selection:
+        return self.now(state).select(state.policy, pool, quota, believed, rng)  # type: ignore[no-any-return]
+
+    def allocate(self, state: PacedState, pool: PromptPool, selection: Selection, estimate: Estimate, n_rollouts: int) -> Ints:
+        return self.now(state).allocate(state.policy, pool, selection, estimate, n_rollouts)  # type: ignore[no-any-return]
+
+    def extend(self, state: PacedState, pool: PromptPool, outcome: Outcome, estimate: Estimate) -> Ints | None:
+        return self.now(state).extend(state.policy, pool, outcome, estimate)  # type: ignore[no-any-return]
+
+    def shape(self, state: PacedState, pool: PromptPool, outcome: Outcome) -> Floats:
+        return self.now(state).shape(state.policy, pool, outcome)  # type: ignore[no-any-return]
+
+    def limit(self, state: PacedState, pool: PromptPool, prompt_B: Ints) -> Ints:
+        return self.now(state).limit(state.policy, pool, prompt_B)  # type: ignore[no-any-return]
+
+    def judge(self, state: PacedState, pool: PromptPool, outcome: Outcome) -> Verdict:
+        return self.now(state).judge(state.policy, pool, outcome)  # type: ignore[no-any-return]
+
+    def thin(self, state: PacedState, pool: PromptPool, outcome: Outcome, verdict: Verdict) -> Verdict:
+        return self.now(state).thin(state.policy, pool, outcome, verdict)  # type: ignore[no-any-return]

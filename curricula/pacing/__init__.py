@@ -1,0 +1,1 @@
+"""What value has a scalar now? One policy per file; the registry imports the whole folder."""
