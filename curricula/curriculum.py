@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from curricula import checkpoint
+from curricula.conflicts import warn_of_conflicts
 from curricula.draws import draw_quota, generator
 from curricula.fold import fold
 from curricula.growth import carried_fields, carried_state
@@ -62,6 +63,7 @@ class Curriculum:
         self.stages = stages
         self.seed = int(seed)
         self.exploration = checked_exploration(exploration)
+        warn_of_conflicts(stages)
         self._state: dict[str, Any] = {stage: getattr(stages, stage).init(pool) for stage in STAGES}
         self._ledger = empty_ledger(len(pool))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
@@ -118,6 +119,7 @@ class Description:
     stage: str
     name: str
     summary: str  # first line of the docstring
+    source: str  # arXiv ids that the docstring names, or "ours"
     defaults: dict[str, Any]
     state_bytes_per_prompt: float
     state_bytes_per_distribution: float
@@ -130,8 +132,9 @@ def describe() -> list[Description]:
 
 def _description(stage: str, name: str) -> Description:
     policy = find(stage, name)
-    summary = (policy.__doc__ or "").strip().splitlines()[0]
-    return Description(stage, name, summary, parameters(policy), *_state_growth(policy()))
+    text = policy.__doc__ or ""
+    source = ", ".join(dict.fromkeys(re.findall(r"arXiv (\d{4}\.\d{4,5})", text))) or "ours"
+    return Description(stage, name, text.strip().splitlines()[0], source, parameters(policy), *_state_growth(policy()))
 
 
 def _state_growth(policy: Any) -> tuple[float, float]:

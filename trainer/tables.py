@@ -17,18 +17,18 @@ from trainer.progress import bar
 
 
 def policies_table() -> Table:
-    """Every registered policy: stage, name, one line, defaults."""
+    """Every registered policy: stage, name, one line, source, bytes of state per prompt, defaults."""
     table = _table("policies")
-    for title in ("stage", "name", "what it does", "defaults"):
-        table.add_column(title, overflow="fold")
+    for title in ("stage", "name", "what it does", "arXiv", "bytes/prompt", "defaults"):
+        table.add_column(title, overflow="fold", justify="right" if title.startswith("bytes") else "left")
     stage = ""
     for entry in describe():
         if stage and entry.stage != stage:
             table.add_section()
         defaults = ", ".join(f"{key}={value!r}" for key, value in entry.defaults.items())
-        table.add_row(
-            "" if entry.stage == stage else entry.stage, Text(entry.name, "bold"), Text(entry.summary), Text(defaults, "dim")
-        )
+        first = "" if entry.stage == stage else entry.stage
+        summary, size = Text(entry.summary), f"{entry.state_bytes_per_prompt:g}"
+        table.add_row(first, Text(entry.name, "bold"), summary, entry.source, size, Text(defaults, "dim"))
         stage = entry.stage
     return table
 
