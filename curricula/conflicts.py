@@ -68,8 +68,8 @@ def starved(parts: Sequence[Part]) -> str | None:
     greedy = [part for part in parts if part.stage == "selector" and getattr(part.policy, "floor", 1.0) == 0.0]
     if retires and greedy:
         return (
-            f"selector {greedy[0].name!r} has floor 0 under {retires[0].name!r}: a prompt that was left out once is never rolled out "
-            "again, so what is believed of it never changes; give it a floor above 0"
+            f"selector {greedy[0].name!r} has floor 0 under {retires[0].name!r}: what was left out once is never rolled out again, "
+            "so what is believed of it never changes; give it a floor above 0"
         )
     return None
 
@@ -79,8 +79,8 @@ def uncapped(parts: Sequence[Part]) -> str | None:
     for part in parts:
         if getattr(part.policy, "utility", None) == "v0" and getattr(part.policy, "max_n", 0) > 64:
             return (
-                f"budget {part.name!r} with utility 'v0' and max_n={part.policy.max_n}: the utility grows without bound in the group's "
-                "size, so the hardest prompts take everything; cap max_n (12 to 32)"
+                f"budget {part.name!r} with utility 'v0' and max_n={part.policy.max_n}: the utility grows without bound "
+                "in the group's size, so the hardest prompts take everything; cap max_n (12 to 32)"
             )
     return None
 
