@@ -24,8 +24,7 @@ class SimulatedLearner:
 
     def __init__(self, model: ItemResponse) -> None:
         self._skills_K = model.start_skills()
-        levels_K = np.arange(model.n_levels)
-        self._transfer_KK = np.exp(-np.abs(levels_K[:, None] - levels_K[None, :]))
+        self._transfer_KK = transfer(model.n_levels)
         self.version = 0
 
     def step(self, sequences: Sequence[TrainSequence], lr: float) -> LearnerReport:
@@ -63,3 +62,14 @@ class SimulatedLearner:
 
     def close(self) -> None:
         """Nothing to give back."""
+
+
+def transfer(n_levels: int, reach: float = 1.0) -> NDArray[np.float64]:
+    """(K, K) how much of what level k learns level k' learns too: exp(-|k - k'| / reach); nothing where reach is 0.
+
+    >>> transfer(2).round(3).tolist(), transfer(2, 0).tolist()
+    ([[1.0, 0.368], [0.368, 1.0]], [[1.0, 0.0], [0.0, 1.0]])
+    """
+    level_K = np.arange(n_levels)
+    distance_KK = np.abs(level_K[:, None] - level_K[None, :])
+    return np.asarray(np.exp(-distance_KK / reach)) if reach > 0 else np.eye(n_levels)
