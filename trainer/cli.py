@@ -1,4 +1,4 @@
-"""The command line: `curricula train`, `plan`, `policies`, `warm-start`, `report`, `demo`."""
+"""The command line: `curricula train`, `plan`, `policies`, `warm-start`, `report`, `demo`, `simulate`."""
 
 from __future__ import annotations
 
@@ -80,6 +80,34 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a 
     from trainer.report import write_report
 
     typer.echo(str(write_report(run)))
+
+
+@app.command()
+def simulate(  # noqa: PLR0913 - every option is a number of the simulated world
+    recipes: Annotated[list[str] | None, typer.Argument(metavar="[RECIPE]...", help="Recipe names or files; none = all.")] = None,
+    seeds: Annotated[int, typer.Option(help="Paired seeds.")] = 20,
+    steps: Annotated[int | None, typer.Option(help="The budget is steps x groups x rollouts.")] = None,
+    groups: Annotated[int | None, typer.Option(help="Groups per step.")] = None,
+    rollouts: Annotated[int | None, typer.Option(help="Rollouts per group.")] = None,
+    prompts: Annotated[int | None, typer.Option(help="Prompts in the pool.")] = None,
+    visits: Annotated[float | None, typer.Option(help="Groups per prompt over the run, instead of --prompts.")] = None,
+    spread: Annotated[float | None, typer.Option(help="Standard deviation of difficulty inside a level, in logits.")] = None,
+    transfer: Annotated[float | None, typer.Option(help="How far learning reaches to other levels; 0 = not at all.")] = None,
+    noise: Annotated[float | None, typer.Option(help="Chance that the verifier errs.")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="a=b", help="Any other number, e.g. levels=12.")] = None,
+    sweep: Annotated[
+        list[str] | None, typer.Option(metavar="a=1,2,4", help="Regime map over these values; repeat for combinations.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results; by default a new one, runs/simulate.")] = None,
+    processes: Annotated[int, typer.Option(help="Seeds at a time.")] = 2,
+) -> None:
+    """Compare recipes on a simulated learner at equal rollouts; no evidence about language models."""
+    from trainer.simulate.command import Effort, setting_of, simulate_command
+
+    given = {"steps": steps, "groups": groups, "rollouts": rollouts, "prompts": prompts, "visits": visits}
+    setting = setting_of({**given, "spread": spread, "transfer": transfer, "noise": noise}, overrides or ())
+    effort = Effort(seeds, processes, out or _free(Path("runs/simulate")))
+    simulate_command(recipes or (), setting, sweep or (), effort, Console())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -20,12 +20,12 @@ class Setting:
     max_attempts: int = 4  # plans per step, the first included
     prompts: int = 2000
     levels: int = 8  # distributions
-    slope: float = 0.9  # difficulty of one level above the one before, in logits
+    slope: float = 1.1  # difficulty of one level above the one before, in logits
     spread: float = 0.8  # standard deviation of difficulty inside a level
-    start: float = 1.85  # skill of every level before training
+    start: float = 2.5  # skill of every level before training
     transfer: float = 1.0  # what one level learns reaches its neighbours with weight exp(-distance / transfer); 0 = not at all
     noise: float = 0.0  # chance that the verifier says the opposite
-    rate: float = 0.1  # skill per unit of gradient
+    rate: float = 0.08  # skill per unit of gradient
     jitter: float = 0.3  # standard deviation of the log of a step's learning rate
 
     def __post_init__(self) -> None:

@@ -1,10 +1,10 @@
 """The simulated learner: an item-response model whose skills follow their own policy gradient.
 
-Prompt i of level l is solved with probability sigmoid(skill_l - difficulty_i), the model of `rollout.engines.simulated`. For one
-skill the score function of a rollout is (solved - p), so the gradient of a GRPO step is the mean over its rollouts of
-advantage x (solved - p); without verifier noise that is sqrt(r (1 - r)) for a group of pass rate r, half of its mean |advantage|, and 0
-for a group without signal. Where the verifier errs, the advantage is made of its verdict and the score of the truth: a dead group
-that only looks alive teaches nothing. Source: ours.
+Prompt i of level l is solved with probability sigmoid(skill_l - difficulty_i), the model of `rollout.engines.simulated`. A skill's
+score function is (solved - p) per rollout, so the gradient of a GRPO step is the mean over its rollouts of
+advantage x (solved - p). Without verifier noise that is sqrt(r (1 - r)) for a large group of pass rate r, half of its mean
+|advantage|, and 0 for a group without signal. Where the verifier errs, the advantage is made of its verdict and the score of the
+truth: a dead group that only looks alive teaches nothing. Source: ours.
 """
 
 from __future__ import annotations

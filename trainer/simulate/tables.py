@@ -19,8 +19,8 @@ def comparison_table(comparison: Comparison) -> Table:
     """One line per recipe, best first between uniform and the oracle."""
     setting = comparison.setting
     table = _table(
-        f"{comparison.seeds} paired seeds, {setting.budget:,} rollouts each, {setting.prompts:,} prompts on {setting.levels} levels "
-        f"({setting.visits:.2g} visits each)"
+        f"{comparison.seeds} paired seeds, {setting.budget:,} rollouts each; {setting.prompts:,} prompts on {setting.levels} levels, "
+        f"{setting.visits:.2g} visits each"
     )
     for title in (
         "recipe",
