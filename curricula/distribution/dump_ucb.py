@@ -17,6 +17,7 @@ class DumpState(NamedTuple):
     """A ring of the newest signals per distribution, and how much was ever drawn from it."""
 
     window_KW: Floats  # (K, window) newest signals; NaN = not filled yet
+    mean_K: Floats  # (K,) of what the window holds, 0 while it is empty: a plan need not read the windows
     n_signals_K: NDArray[np.int64]  # (K,) signals ever written to the ring
     n_drawn_K: NDArray[np.int64]  # (K,) groups or rollouts ever drawn
 
@@ -54,17 +55,20 @@ class DumpUCB:
 
     def init(self, pool: PromptPool) -> DumpState:
         k = pool.n_distributions
-        return DumpState(np.full((k, self.window), np.nan), np.zeros(k, np.int64), np.zeros(k, np.int64))
+        return DumpState(np.full((k, self.window), np.nan), np.zeros(k), np.zeros(k, np.int64), np.zeros(k, np.int64))
 
     def probabilities(self, state: DumpState, pool: PromptPool) -> Floats:
-        return softmax(ucb(window_means(state.window_KW), state.n_drawn_K, self.bonus), self.tau)
+        return softmax(ucb(state.mean_K, state.n_drawn_K, self.bonus), self.tau)
 
     def update(self, state: DumpState, pool: PromptPool, feedback: Feedback) -> DumpState:
         value, arm, drawn_arm = self._read(feedback)
         has = np.isfinite(value)
         n_signals_K = push(state.window_KW, state.n_signals_K, value[has], arm[has])
         n_drawn_K = state.n_drawn_K + np.bincount(drawn_arm, minlength=pool.n_distributions)
-        return DumpState(state.window_KW, n_signals_K, n_drawn_K)
+        touched = np.unique(arm[has])
+        mean_K = state.mean_K.copy()
+        mean_K[touched] = window_means(state.window_KW[touched])
+        return DumpState(state.window_KW, mean_K, n_signals_K, n_drawn_K)
 
     def _read(self, feedback: Feedback) -> tuple[Floats, Ints, Ints]:
         """Signals, their distributions, and the distribution of everything drawn."""
