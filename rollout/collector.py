@@ -16,7 +16,7 @@ from curricula.types import CurriculaError, Outcome, Reason, Refill, RolloutPlan
 from rollout.producer import Producer, request_seed
 from rollout.prompts import Prompt, PromptSet
 from rollout.settings import RolloutSettings
-from rollout.types import Attempt, Judged, Request, Ticket
+from rollout.types import Attempt, Judged, Request, Sampling, Ticket
 
 PART = 32  # rollouts of one request at most, so that one large group spreads over the engines
 LEAST_ACCEPTANCE = 0.25  # a refill asks for at most four groups per missing one
@@ -99,7 +99,8 @@ class Collector:
                 this_round = self._curriculum.extend(outcome)
         with self._deciding():
             verdict = self._curriculum.judge(outcome)
-        return Attempt(plan, judged_B, outcome, verdict)
+            shaped_R = self._curriculum.shape(outcome)
+        return Attempt(plan, judged_B, outcome, verdict, shaped_R)
 
     def _roll_out(self, plan: RolloutPlan) -> list[list[Judged]]:
         requests: list[Request] = []
@@ -116,6 +117,7 @@ class Collector:
 
     def _requests(self, plan: RolloutPlan, b: int) -> list[Request]:
         n, row = int(plan.n_rollouts_B[b]), int(plan.selection.prompt_B[b])
+        sampling = limited(self._settings.sampling, int(plan.max_tokens_B[b]))
         requests = []
         for part in range(math.ceil(n / PART)):
             ticket = Ticket(int(plan.group_B[b]), plan.round, part)
@@ -124,7 +126,7 @@ class Collector:
                     ticket=ticket,
                     prompt_ids=self._prompts.ids_N[row],
                     n=min(PART, n - part * PART),
-                    sampling=self._settings.sampling,
+                    sampling=sampling,
                     seed=request_seed(self._seed, ticket),
                     prompt_key=self._prompts.prompt_set.prompts[row].id,
                 )
@@ -153,6 +155,11 @@ class Collector:
                 f"rollout.verifier.max_failure_share = {limit:g}; first reason: {detail}; mend the reward function "
                 f"{self._prompts.prompt_set.reward.name!r} or raise the limit, then run again with --resume"
             )
+
+
+def limited(sampling: Sampling, max_tokens: int) -> Sampling:
+    """The recipe's sampling with a group's own limit on completions: never above the recipe's, which 0 stands for."""
+    return replace(sampling, max_tokens=max_tokens) if 0 < max_tokens < sampling.max_tokens else sampling
 
 
 def outcome_of(plan: RolloutPlan, judged_B: Sequence[Sequence[Judged]], reward_range: tuple[float, float]) -> Outcome:

@@ -3,16 +3,19 @@
 A log is a folder with two files of checked lines (`rollout.journal`), ``rollouts.jsonl`` for numbers and ``texts.jsonl`` for
 what was written, and a lock. Records are staged by ``append_*`` and become part of the log together, by `commit`: one write and
 one sync per file. Every commit ends with a line of its own, so readers and reopening see a commit whole or not at all.
-Schema 1, by ``kind``:
+A field that is added does not change the schema: the reader gives older records its default. A field that goes, or means something
+else, makes a new schema. Schema 1, by ``kind``:
 
 ``group`` (one per group of an attempt)
     run, step, attempt, round (the last one), group (id), prompt (id), distribution (name), propensity (inclusion probability),
-    probability (of the distribution's arm at the decision), n_asked, kept, reason (`Reason`, lower case); then one entry per
-    rollout: rewards (raw; null = none), statuses (`Status`, lower case), n_tokens, finish, logprob_sums (of the drawn tokens),
-    versions (policy), engines, gradient (enters the update).
+    probability (of the distribution's arm at the decision), n_asked, kept, reason (`Reason`, lower case), weight (factor on its
+    advantages, 1 by default), max_tokens (completion limit, 0 = the recipe's, by default); then one entry per rollout: rewards (raw;
+    null = none), shaped (what advantages are made of; the raw rewards by default), statuses (`Status`, lower case), n_tokens, finish,
+    logprob_sums (of the drawn tokens), versions (policy), engines, gradient (enters the update).
 ``attempt`` (after its groups)
     run, step, attempt, round, pool (fingerprint), distributions (K names), probabilities (K), n_groups, n_rollouts, n_carried,
-    n_unspent, reward_range, refill, facts (whatever the caller adds).
+    n_unspent, reward_range, refill, renormalise (advantages come from the rollouts with gradient alone; false by default), facts
+    (whatever the caller adds).
 ``step``, ``evaluation``
     run and the fields of the caller's record.
 ``commit``
@@ -33,6 +36,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from curricula.types import CurriculaError, PromptPool, Reason
 from rollout.journal import AppendFile, Line, record_of, scan, seal
@@ -88,10 +92,11 @@ class RolloutLog:
         self, pool: PromptPool, attempt: Attempt, facts: Mapping[str, Any] | None = None, prompts: Sequence[Prompt] | None = None
     ) -> None:
         """Stage all groups of an attempt; ``prompts`` (row for row of the pool) put the prompts' texts beside the completions."""
-        gradient_B = _by_group(attempt)
+        gradient_B = _by_group(attempt, attempt.verdict.carries_gradient_R.astype(np.int64))
+        shaped_B = _by_group(attempt, attempt.shaped_R)
         for b, judged in enumerate(attempt.judged_B):
-            record = _group_record(pool, attempt, b) | _rollout_columns(judged) | {"gradient": gradient_B[b]}
-            self._stage("group", record)
+            columns = _rollout_columns(judged) | {"shaped": shaped_B[b], "gradient": gradient_B[b]}
+            self._stage("group", _group_record(pool, attempt, b) | columns)
             if self._logs_texts_of(int(attempt.plan.group_B[b])):
                 self._staged_texts.append(seal({"kind": "texts", "run": self.run} | _texts_record(pool, attempt, b, prompts)))
         self._stage("attempt", _attempt_record(pool, attempt) | {"facts": dict(facts or {})})
@@ -171,8 +176,15 @@ def read_log(folder: Path) -> Iterator[dict[str, Any]]:
                 f"{folder / ROLLOUTS}: line {line.number} is of schema {record.get('schema')}, expected {SCHEMA}; "
                 "read it with the version of rl-curricula that wrote it, or a newer one"
             )
-        yield from open_records
+        yield from map(_completed, open_records)
         open_records.clear()
+
+
+def _completed(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with the fields that were added since it was written."""
+    if record.get("kind") == "group":
+        return {"weight": 1.0, "max_tokens": 0, "shaped": record.get("rewards")} | record
+    return {"renormalise": False} | record if record.get("kind") == "attempt" else record
 
 
 def read_texts(folder: Path) -> Iterator[dict[str, Any]]:
@@ -237,6 +249,7 @@ def _attempt_record(pool: PromptPool, attempt: Attempt) -> dict[str, Any]:
         "n_unspent": plan.n_unspent,
         "reward_range": attempt.outcome.reward_range,
         "refill": attempt.verdict.refill.name.lower(),
+        "renormalise": attempt.verdict.renormalise,
     }
 
 
@@ -255,6 +268,8 @@ def _group_record(pool: PromptPool, attempt: Attempt, b: int) -> dict[str, Any]:
         "n_asked": plan.n_rollouts_B[b],
         "kept": verdict.kept_B[b],
         "reason": Reason(int(verdict.reason_B[b])).name.lower(),
+        "weight": verdict.weight_B[b],
+        "max_tokens": plan.max_tokens_B[b],
     }
 
 
@@ -287,8 +302,7 @@ def _texts_record(pool: PromptPool, attempt: Attempt, b: int, prompts: Sequence[
     }
 
 
-def _by_group(attempt: Attempt) -> list[list[int]]:
-    """Which rollouts carry gradient, group by group (rollouts of the outcome are ordered so)."""
+def _by_group(attempt: Attempt, value_R: NDArray[Any]) -> list[list[Any]]:
+    """Values of rollouts, group by group (rollouts of the outcome are ordered so)."""
     ends = np.cumsum([len(judged) for judged in attempt.judged_B])
-    flat = attempt.verdict.carries_gradient_R.astype(np.int64)
-    return [part.tolist() for part in np.split(flat, ends[:-1])] if len(ends) else []
+    return [part.tolist() for part in np.split(value_R, ends[:-1])] if len(ends) else []

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curricula.types import CurriculaError, Outcome, RolloutPlan, Status, Verdict
+from curricula.types import CurriculaError, Floats, Outcome, RolloutPlan, Status, Verdict, frozen_array
 
 
 class FinishReason(StrEnum):
@@ -112,3 +112,9 @@ class Attempt:
     judged_B: list[list[Judged]]
     outcome: Outcome
     verdict: Verdict
+    shaped_R: Floats = field(default=None)  # type: ignore[assignment]  # (R,) what advantages are made of; the raw reward by default
+
+    def __post_init__(self) -> None:
+        reward_R = self.outcome.reward_R
+        shaped_R = reward_R if self.shaped_R is None else self.shaped_R
+        object.__setattr__(self, "shaped_R", frozen_array(shaped_R, np.float64, "shaped_R", len(reward_R)))

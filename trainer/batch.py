@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from curricula.types import Feedback
+from curricula.types import Feedback, Floats
 from rollout.collector import EncodedPrompts
 from rollout.types import Attempt
 from trainer.advantages import group_advantages
@@ -17,29 +16,33 @@ from trainer.types import TrainSequence
 def feedback_of(attempt: Attempt, estimator: str) -> Feedback:
     """The attempt with the advantage of every scored rollout, of rejected groups too.
 
-    Policies learn from all that was generated.
+    Policies learn from all that was generated, and from raw rewards: shaping and weights are for the learner alone.
     """
     outcome = attempt.outcome
     advantage_R = group_advantages(estimator, outcome.reward_R, outcome.group_R, outcome.ok_R, len(outcome.plan))
     return Feedback(outcome, attempt.verdict, np.where(outcome.ok_R, advantage_R, np.nan))
 
 
-def sequences_of(attempts: Sequence[Attempt], feedbacks: Sequence[Feedback], prompts: EncodedPrompts) -> list[TrainSequence]:
+def learner_advantages(attempt: Attempt, estimator: str) -> Floats:
+    """(R,) the advantage that each rollout is trained with: of the shaped reward, times the weight of its group.
+
+    A verdict that renormalises compares each rollout with those that carry gradient, any other one with its whole group.
+    """
+    outcome, verdict = attempt.outcome, attempt.verdict
+    peers_R = verdict.carries_gradient_R if verdict.renormalise else outcome.ok_R
+    advantage_R = group_advantages(estimator, attempt.shaped_R, outcome.group_R, peers_R, len(outcome.plan))
+    return advantage_R * verdict.weight_B[outcome.group_R]
+
+
+def sequences_of(attempts: Sequence[Attempt], estimator: str, prompts: EncodedPrompts) -> list[TrainSequence]:
     """The rollouts that carry gradient, in plan order."""
-    return [
-        sequence
-        for attempt, feedback in zip(attempts, feedbacks, strict=True)
-        for sequence in _sequences_of_attempt(attempt, feedback.advantage_R, prompts)
-    ]
+    return [sequence for attempt in attempts for sequence in _sequences_of_attempt(attempt, estimator, prompts)]
 
 
-def _sequences_of_attempt(
-    attempt: Attempt, advantage_R: NDArray[np.float64] | None, prompts: EncodedPrompts
-) -> list[TrainSequence]:
+def _sequences_of_attempt(attempt: Attempt, estimator: str, prompts: EncodedPrompts) -> list[TrainSequence]:
     rollouts = [judged for group in attempt.judged_B for judged in group]
     plan, group_R = attempt.plan, attempt.outcome.group_R
-    if advantage_R is None:
-        return []
+    advantage_R = learner_advantages(attempt, estimator)
     return [
         TrainSequence(
             prompt_ids=prompts.ids_N[int(plan.selection.prompt_B[group_R[r]])],

@@ -103,7 +103,7 @@ class Run:
                 began = time.perf_counter()
                 attempts = ahead if ahead is not None else self._collect(step)
                 feedbacks = [feedback_of(attempt, self._recipe.learner.advantage) for attempt in attempts]
-                learning = pool.submit(self._learn, attempts, feedbacks)
+                learning = pool.submit(self._learn, attempts)
                 ahead = self._collect_ahead(step + 1, attempts) if self._runs_ahead(step) else None
                 self._finish(step, attempts, feedbacks, learning, began)
                 if self._stop.is_set() and ahead is None:
@@ -134,9 +134,9 @@ class Run:
         with self._clock.phase("rollouts"):
             return self._parts.collector.collect(step, exclude=taken)
 
-    def _learn(self, attempts: Sequence[Attempt], feedbacks: Sequence[Feedback]) -> LearnerReport | None:
+    def _learn(self, attempts: Sequence[Attempt]) -> LearnerReport | None:
         """One update; None when no rollout carries gradient (then the learning rate's clock stands still too)."""
-        sequences = sequences_of(attempts, feedbacks, self._parts.prompts)
+        sequences = sequences_of(attempts, self._recipe.learner.advantage, self._parts.prompts)
         if not any(sequence.advantage for sequence in sequences):
             return None
         learner = self._parts.learner

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 from curricula import Curriculum
-from curricula.types import CurriculaError, Reason, Status
+from curricula.stages import Stateless
+from curricula.types import CurriculaError, Floats, Ints, Outcome, PromptPool, Reason, Status
 from rollout.collector import PART, Collector, EncodedPrompts
 from rollout.prompts import Prompt, PromptSet, RewardSpec, encode
 from rollout.settings import RolloutSettings
@@ -76,6 +78,42 @@ def test_a_large_group_is_split_and_comes_back_whole() -> None:
     assert [len(group) for group in attempt.judged_B] == [2 * PART + 1] * 2
     assert sorted(request.n for request in producer.requests) == [1, 1, PART, PART, PART, PART]
     assert len({request.seed for request in producer.requests}) == 6
+
+
+@dataclass(frozen=True)
+class Halved(Stateless):
+    """Half the reward, less a token's worth; limits of 0, 5 and 900 tokens in turn."""
+
+    def shape(self, state: Any, pool: PromptPool, outcome: Outcome) -> Floats:
+        return outcome.reward_R / 2 - outcome.n_tokens_R
+
+    def limit(self, state: Any, pool: PromptPool, prompt_B: Ints) -> Ints:
+        return np.array([0, 5, 900])[np.arange(len(prompt_B)) % 3]
+
+
+def shaped_attempt(shaping: Any, producer: Any) -> Any:
+    prompt_set = PromptSet([Prompt(f"p{i}", "d", "1", "mixed") for i in range(6)], RewardSpec("exact"))
+    curriculum = Curriculum.from_recipe({"shaping": shaping}, prompt_set.pool)
+    settings = RolloutSettings(groups_per_step=3, rollouts_per_group=4)
+    return Collector(curriculum, EncodedPrompts(prompt_set, [(1,)] * 6), producer, settings, 0).collect(0)[0]
+
+
+def test_groups_get_their_own_token_limit_and_never_more_than_the_recipe_allows() -> None:
+    producer, plain = Scripted(), Scripted()
+    attempt = shaped_attempt(Halved(), producer)
+    assert attempt.plan.max_tokens_B.tolist() == [0, 5, 900]
+    limits = {request.ticket.group: request.sampling.max_tokens for request in producer.requests}
+    assert [limits[int(group)] for group in attempt.plan.group_B] == [256, 5, 256]
+    shaped_attempt("raw", plain)
+    assert {request.sampling for request in plain.requests} == {RolloutSettings().sampling}
+
+
+def test_an_attempt_keeps_raw_and_shaped_rewards() -> None:
+    attempt = shaped_attempt(Halved(), Scripted())
+    assert attempt.outcome.reward_R.tolist() == [0, 1, 0, 1] * 3
+    assert attempt.shaped_R.tolist() == [-3, -2.5, -3, -2.5] * 3
+    raw = shaped_attempt("raw", Scripted())
+    np.testing.assert_array_equal(raw.shaped_R, raw.outcome.reward_R)
 
 
 def test_a_verifier_that_always_raises_stops_the_run_with_its_reason() -> None:

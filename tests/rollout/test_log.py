@@ -12,6 +12,7 @@ import textwrap
 import time
 import zlib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,40 @@ class TestRecords:
         assert (step["loss"], step["grad_norm"], step["sizes"]) == (None, "inf", [1, 2])
         assert evaluation["scores"] == {"easy": {"greedy": 0.5}}
         log.close()
+
+    def test_weight_limit_and_shaped_rewards_are_kept(self, tmp_path: Path) -> None:
+        plain = attempt(0)
+        changed = replace(
+            plain,
+            plan=replace(plain.plan, max_tokens_B=np.array([0, 7, 9])),
+            verdict=replace(plain.verdict, weight_B=np.array([2.0, 1.0, 0.5]), renormalise=True),
+            shaped_R=np.array([0.75, -0.25, 0, 0, np.nan]),
+        )
+        log = RolloutLog(tmp_path)
+        log.append_attempt(POOL, plain)
+        log.append_attempt(POOL, changed)
+        log.commit()
+        log.close()
+        *groups, whole = read_log(tmp_path)
+        assert [group["weight"] for group in groups if group["kind"] == "group"] == [1, 1, 1, 2, 1, 0.5]
+        assert [group["max_tokens"] for group in groups if group["kind"] == "group"] == [0, 0, 0, 0, 7, 9]
+        assert [group["shaped"] for group in groups if group["kind"] == "group"] == [
+            *([1, 0], [0, 0], [None]),
+            *([0.75, -0.25], [0, 0], [None]),
+        ]
+        assert [group["rewards"] for group in groups[4:]] == [[1, 0], [0, 0], [None]]
+        assert (groups[3]["renormalise"], whole["renormalise"]) == (False, True)
+
+    def test_logs_from_before_a_field_was_added_get_its_default(self, tmp_path: Path) -> None:
+        lines = [
+            {"kind": "group", "run": "a", "rewards": [1.0, 0.0]},
+            {"kind": "attempt", "run": "a", "refill": "none"},
+            {"kind": "commit", "schema": 1, "run": "a", "texts_bytes": 0},
+        ]
+        (tmp_path / ROLLOUTS).write_bytes(b"".join(seal(line) for line in lines))
+        group, whole = read_log(tmp_path)
+        assert (group["weight"], group["max_tokens"], group["shaped"]) == (1.0, 0, [1.0, 0.0])
+        assert (whole["renormalise"], whole["refill"]) == (False, "none")
 
     def test_the_files_are_ordinary_json_lines(self, tmp_path: Path) -> None:
         write_steps(tmp_path, range(2))

@@ -1,0 +1,74 @@
+"""What the learner is given: shaped rewards, weights and renormalised groups, while policies go on reading raw rewards."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from curricula.types import Outcome, PromptPool, Reason, RolloutPlan, Selection, Status, Verdict, group_ids
+from rollout.collector import EncodedPrompts
+from rollout.prompts import Prompt, PromptSet, RewardSpec
+from rollout.types import Attempt, Completion, FinishReason, Judged
+from trainer.advantages import KINDS, group_advantages
+from trainer.batch import feedback_of, learner_advantages, sequences_of
+
+PROMPTS = EncodedPrompts(PromptSet([Prompt(f"p{i}", "d", "1", "1") for i in range(2)], RewardSpec("exact")), [(1,), (2,)])
+POOL = PromptPool.from_columns(["p0", "p1"], ["d", "d"])
+NAN = float("nan")
+
+
+def attempt(verdict: dict[str, Any] | None = None, shaped_R: Any = None) -> Attempt:
+    """Two groups of four with rewards (1, 0, 0, -) and (1, 1, 0, 0); the rollout without a reward timed out."""
+    reward_R = np.array([1, 0, 0, NAN, 1, 1, 0, 0])
+    status_R = np.array([Status.TIMEOUT if np.isnan(reward) else Status.OK for reward in reward_R], dtype=np.uint8)
+    completion = Completion(np.zeros(3, np.int32), np.zeros(3, np.float32), "x", FinishReason.STOP)
+    judged = [Judged(completion, Status(s), reward, 0) for s, reward in zip(status_R, reward_R, strict=True)]
+    selection = Selection(np.array([0, 1]), np.zeros(2, np.int64), np.ones(2))
+    plan = RolloutPlan(0, 0, 0, selection, np.array([4, 4]), group_ids(0, 0, 2), np.ones(1))
+    outcome = Outcome(plan, np.repeat([0, 1], 4), reward_R, status_R, np.full(8, 3), np.zeros(8, np.int64))
+    whole = Verdict(np.ones(2, np.bool_), np.full(2, Reason.KEPT), outcome.ok_R)
+    return Attempt(plan, [judged[:4], judged[4:]], outcome, replace(whole, **(verdict or {})), shaped_R)
+
+
+@pytest.mark.parametrize("estimator", KINDS)
+def test_by_default_the_learner_gets_bit_for_bit_what_the_policies_get(estimator: str) -> None:
+    plain = attempt()
+    feedback = feedback_of(plain, estimator)
+    assert feedback.advantage_R is not None
+    sequences = sequences_of([plain], estimator, PROMPTS)
+    assert [s.advantage for s in sequences] == feedback.advantage_R[plain.outcome.ok_R].tolist()
+    assert [s.prompt_ids for s in sequences] == [(1,)] * 3 + [(2,)] * 4
+    assert np.isnan(feedback.advantage_R[3])
+
+
+def test_advantages_of_the_learner_are_made_of_the_shaped_reward_and_those_of_policies_of_the_raw_one() -> None:
+    shaped_R = np.array([0.5, 0, 0.25, NAN, 1, 0.5, 0, 0])
+    shaped = attempt(shaped_R=shaped_R)
+    assert learner_advantages(shaped, "dr_grpo").tolist() == [0.25, -0.25, 0, 0, 0.625, 0.125, -0.375, -0.375]
+    assert [s.advantage for s in sequences_of([shaped], "dr_grpo", PROMPTS)] == [0.25, -0.25, 0, 0.625, 0.125, -0.375, -0.375]
+    given, raw = feedback_of(shaped, "dr_grpo").advantage_R, feedback_of(attempt(), "dr_grpo").advantage_R
+    assert given is not None
+    assert raw is not None
+    np.testing.assert_array_equal(given, raw)
+    assert shaped.outcome.reward_R.tolist()[:3] == [1, 0, 0]
+
+
+def test_the_weight_of_a_group_multiplies_its_advantages_and_no_others() -> None:
+    weighted = attempt({"weight_B": np.array([2.0, 0.5])})
+    plain, given = learner_advantages(attempt(), "grpo"), learner_advantages(weighted, "grpo")
+    np.testing.assert_array_equal(given, plain * np.repeat([2.0, 0.5], 4))
+    np.testing.assert_array_equal(feedback_of(weighted, "grpo").advantage_R, feedback_of(attempt(), "grpo").advantage_R)
+
+
+def test_renormalising_compares_the_rollouts_that_carry_gradient_with_each_other() -> None:
+    carries_R = np.array([1, 1, 0, 0, 1, 0, 0, 1], dtype=np.bool_)
+    whole, alone = (attempt({"carries_gradient_R": carries_R, "renormalise": switch}) for switch in (False, True))
+    reward_R, group_R = whole.outcome.reward_R, whole.outcome.group_R
+    assert [s.advantage for s in sequences_of([alone], "dr_grpo", PROMPTS)] == [0.5, -0.5, 0.5, -0.5]
+    assert [s.advantage for s in sequences_of([whole], "dr_grpo", PROMPTS)] == pytest.approx([2 / 3, -1 / 3, 0.5, -0.5])
+    expected = group_advantages("grpo", reward_R[carries_R], group_R[carries_R], np.ones(4, np.bool_), 2)
+    assert [s.advantage for s in sequences_of([alone], "grpo", PROMPTS)] == expected.tolist()
+    np.testing.assert_array_equal(feedback_of(alone, "grpo").advantage_R, feedback_of(attempt(), "grpo").advantage_R)
