@@ -74,6 +74,16 @@ def learnability(outcome: Outcome) -> Floats:
     return 4.0 * sample_variances(*scored(outcome), len(outcome.plan))
 
 
+def relative_variances(outcome: Outcome) -> Floats:
+    """(B,) variance of the scores as a share of the most that a group of this size can have: in [0, 1]; NaN for fewer than two.
+
+    For k correct of N binary rewards it is k (N - k) / (floor(N / 2) ceil(N / 2)).
+    """
+    n_B = n_scored(outcome)
+    most_B = (n_B // 2) * ((n_B + 1) // 2) / np.maximum(n_B * (n_B - 1), 1)
+    return sample_variances(*scored(outcome), len(outcome.plan)) / np.where(n_B >= 2, most_B, np.nan)
+
+
 def normalised_advantages(outcome: Outcome) -> Floats:
     """(R,) GRPO advantage (r - mean) / (std + 1e-6) from raw rewards, std with ddof 1; NaN for unscored rollouts and singletons."""
     low, high = outcome.reward_range
