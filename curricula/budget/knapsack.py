@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from curricula.marginals import plug_in_marginals, posterior_marginals, spend
+from curricula.marginals import PlugInWalk, PosteriorWalk, Value, Walk, informed, plug_in_marginals, posterior_marginals
 from curricula.registry import register
+from curricula.spending import MANY, spend, spend_many
 from curricula.stages import Stateless
 from curricula.types import CurriculaError, Estimate, Floats, Ints, Outcome, PromptPool, Selection
 
@@ -39,7 +40,7 @@ class Knapsack(Stateless):
 
     min_n: int = 2
     max_n: int = 128
-    value: Literal["posterior", "plug_in"] = "posterior"
+    value: Value = "posterior"
     min_value: Literal["exact", "official"] = "exact"
 
     def __post_init__(self) -> None:
@@ -68,8 +69,7 @@ class Knapsack(Stateless):
 
     def marginals(self, estimate: Estimate, n_columns: int) -> Floats:
         """(B, n_columns) worth of the rollouts after the first: V(2) - V(1), V(3) - V(2), ... An unseen 0/0 reads as Beta(1, 1)."""
-        unseen = estimate.alpha_B + estimate.beta_B == 0
-        known = Estimate(np.where(unseen, 1.0, estimate.alpha_B), np.where(unseen, 1.0, estimate.beta_B))
+        known = informed(estimate)
         return posterior_marginals(known, n_columns) if self.value == "posterior" else plug_in_marginals(known.mean_B, n_columns)
 
     def _served(self, estimate: Estimate, n_groups: int) -> Ints:
@@ -80,8 +80,17 @@ class Knapsack(Stateless):
         return np.sort(np.argsort(-worth_B, kind="stable")[:n_groups])
 
     def _exact(self, estimate: Estimate, n_rollouts: int) -> Ints:
-        n_extra = n_rollouts - self.min_n * len(estimate.alpha_B)
-        return self.min_n + self._extra(estimate, n_extra, self.min_n - 1)
+        n_rows = len(estimate.alpha_B)
+        n_extra = n_rollouts - self.min_n * n_rows
+        if n_rows < MANY:
+            return self.min_n + self._extra(estimate, n_extra, self.min_n - 1)
+        known = informed(estimate)
+        mean_B = known.mean_B
+
+        def walk(rows: slice) -> Walk:
+            return PosteriorWalk(known.alpha_B[rows], known.beta_B[rows]) if self.value == "posterior" else PlugInWalk(mean_B[rows])
+
+        return self.min_n + spend_many(walk, n_rows, n_extra, self.min_n - 1, self.max_n - self.min_n)
 
     def _extra(self, estimate: Estimate, n_extra: int, n_worthless: int) -> Ints:
         """(B,) rollouts beyond min_n; the marginals before column ``n_worthless`` are no part of the objective."""
