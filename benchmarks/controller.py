@@ -26,12 +26,18 @@ SIZES = ((512, 8), (32, 16))  # groups per step, rollouts per group
 N_DISTRIBUTIONS = 10
 
 
-def make_pool(n_prompts: int) -> PromptPool:
+def make_pool(n_prompts: int, n_distributions: int = N_DISTRIBUTIONS) -> PromptPool:
     return PromptPool(
-        ids=np.char.add("prompt-", np.arange(n_prompts).astype(str)),
-        distribution_N=np.arange(n_prompts) % N_DISTRIBUTIONS,
-        distribution_names=tuple(f"level-{k}" for k in range(N_DISTRIBUTIONS)),
+        ids=eight_digits(n_prompts),
+        distribution_N=np.arange(n_prompts) % n_distributions,
+        distribution_names=tuple(f"level-{k}" for k in range(n_distributions)),
     )
+
+
+def eight_digits(n: int) -> np.ndarray:
+    """Ids 00000000, 00000001, ... without a Python string for each."""
+    digit = np.arange(n)[:, None] // 10 ** np.arange(7, -1, -1) % 10
+    return (digit.astype(np.uint32) + ord("0")).view("U8")[:, 0]
 
 
 def answer(plan: RolloutPlan, pass_rate_N: np.ndarray) -> Outcome:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curricula.types import CurriculaError, PromptPool
+from curricula.types import CurriculaError, PromptPool, id_hashes
 
 Arrays = dict[str, NDArray[Any]]
 VERSION = 1
@@ -50,19 +50,8 @@ def text(value: str) -> NDArray[np.str_]:
 
 
 def prompt_hashes(pool: PromptPool) -> NDArray[np.uint64]:
-    """(N,) 64 bits per prompt id, ascending: enough to say how many prompts came and went.
-
-    A multiplicative hash over the characters, column by column, so a million ids take a fraction of a second.
-    """
-    width = pool.ids.dtype.itemsize // 4
-    letters = np.ascontiguousarray(pool.ids).view(np.uint32).reshape(len(pool), width)
-    mixed = np.zeros(len(pool), dtype=np.uint64)
-    weight = 0x9E3779B97F4A7C15
-    for column in range(width):  # unused columns are 0, so the width of the array does not matter
-        mixed += letters[:, column].astype(np.uint64) * np.uint64(weight)
-        mixed ^= (mixed >> np.uint64(29)) * (letters[:, column] != 0)
-        weight = weight * 0xBF58476D1CE4E5B9 % 2**64
-    return np.sort(mixed)
+    """(N,) 64 bits per prompt id, ascending: enough to say how many prompts came and went."""
+    return np.sort(id_hashes(pool.ids))
 
 
 def refuse_other_run(expected: Mapping[str, NDArray[Any]], given: Mapping[str, NDArray[Any]]) -> None:
