@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -18,7 +19,7 @@ from trainer.simulate.statistics import interval
 from trainer.simulate.sweep import Regime
 from trainer.simulate.tables import ordered
 
-PAPER: dict[str, object] = {**STYLE, "svg.fonttype": "path"}
+PAPER: Any = {**STYLE, "svg.fonttype": "path"}
 REFERENCE_COLOUR, ORACLE_COLOUR = "#1f2328", "#8a8f98"
 DIVERGING = LinearSegmentedColormap.from_list("gain", ["#c4572a", "#f3d9cb", "#ffffff", "#cfe0f3", "#2f6fc0"])
 N_BAND = 6  # curves with a band at most; more would hide one another

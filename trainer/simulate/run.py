@@ -84,7 +84,7 @@ def collect(curriculum: Curriculum, student: Student, setting: Setting, step: in
     """All attempts of a step, in order; together they cost at most ``left`` rollouts."""
     attempts: list[Attempt] = []
     while (n := groups_wanted(attempts, setting)) > 0 and left >= 2:
-        plan = _plan(curriculum, setting, step, n, left, attempts)
+        plan = _plan(curriculum, setting, step, min(n, max(left // setting.rollouts, 1)), left, attempts)
         if len(plan) == 0:  # no prompt left for this step
             break
         attempts.append(_roll_out(curriculum, student, plan, seed))

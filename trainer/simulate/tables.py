@@ -19,19 +19,17 @@ def comparison_table(comparison: Comparison) -> Table:
     """One line per recipe, best first between uniform and the oracle."""
     setting = comparison.setting
     table = _table(
-        f"{comparison.seeds} paired seeds, {setting.budget:,} rollouts each; {setting.prompts:,} prompts on {setting.levels} levels, "
-        f"{setting.visits:.2g} visits each"
+        f"{comparison.seeds} paired seeds, {setting.budget:,} rollouts each; "
+        f"{setting.prompts:,} prompts on {setting.levels} levels, {setting.visits:.2g} visits each"
     )
-    for title in (
-        "recipe",
-        "final pass rate",
-        "minus uniform, points [95 %]",
-        "",
-        "mean over the run",
-        "live groups",
-        "rollouts to uniform's end",
-    ):
-        table.add_column(title, justify="left" if title in ("recipe", "") else "right")
+    table.caption = (
+        "end, mean: true pass rate of the pool at the end and over the run (area under the curve); minus uniform: points [95 % t "
+        "interval of the paired difference]; live: groups whose rewards differ / groups generated; reach: rollouts until uniform's "
+        "end / the budget (seeds that never did)"
+    )
+    table.caption_justify = "left"
+    for title in ("recipe", "end", "minus uniform", "", "mean", "live", "reach"):
+        table.add_column(title, justify="left" if title in ("recipe", "") else "right", no_wrap=True)
     for row in ordered(comparison.rows):
         table.add_row(*_cells(row, setting.budget), style="bold" if row.name == REFERENCE else "")
     return table
@@ -67,12 +65,10 @@ def ordered(rows: Sequence[Row]) -> list[Row]:
 
 
 def _cells(row: Row, budget: int) -> list[str | Text]:
-    reach = f"{'> ' if row.censored else ''}{row.reach:,.0f} ({row.reach / budget:.2f})"
-    if row.censored:
-        reach += f", {row.censored} never"
+    reach = f"{'>' if row.censored else ''}{row.reach / budget:.2f}" + (f" ({row.censored})" if row.censored else "")
     difference: list[str | Text] = ["", ""]
     if row.name != REFERENCE:
-        word = row.difference.word if row.name != ORACLE else "upper mark"
+        word = row.difference.word if row.name != ORACLE else "mark"
         difference = [points(row.difference), Text(word, COLOURS.get(word, "dim"))]
     return [row.name, f"{100 * row.final:.1f} %", *difference, f"{100 * row.area:.1f} %", f"{row.live_share_S.mean():.2f}", reach]
 
