@@ -8,11 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from curricula.groups import counts
+from curricula.evidence import by_group, prior_counts
 from curricula.registry import register
-from curricula.types import CurriculaError, Estimate, Feedback, Floats, Ints, Outcome, PromptPool
-
-PRIOR_MARGIN = 0.01  # a stated pass rate of 0 or 1 still leaves the posterior room to learn
+from curricula.types import CurriculaError, Estimate, Feedback, Floats, Ints, PromptPool
 
 
 class BetaState(NamedTuple):
@@ -59,12 +57,12 @@ class BetaCounts:
         return BetaState(np.zeros(n, np.float32), np.zeros(n, np.float32), np.zeros(n, np.int32), np.array(0, np.int64))
 
     def estimate(self, state: BetaState, pool: PromptPool, prompt_B: Ints) -> Estimate:
-        alpha_0, beta_0 = self._prior(pool, prompt_B)
+        alpha_0, beta_0 = prior_counts(pool, prompt_B, self.prior_alpha, self.prior_beta, self.prior_strength)
         kept = self._kept(state.version - state.stamp_N[prompt_B])
         return Estimate(alpha_0 + kept * state.success_N[prompt_B], beta_0 + kept * state.failure_N[prompt_B])
 
     def update(self, state: BetaState, pool: PromptPool, feedback: Feedback) -> BetaState:
-        prompt, n_success, n_failure, version = _evidence(feedback.outcome)
+        prompt, n_success, n_failure, version = by_group(feedback.outcome)
         before = state.stamp_N[prompt]
         np.maximum.at(state.stamp_N, prompt, version.astype(np.int32))  # a prompt may come twice in a step (refills)
         stamp = state.stamp_N[prompt]
@@ -76,22 +74,3 @@ class BetaCounts:
 
     def _kept(self, age: Ints) -> Floats:
         return np.power(1.0 - self.forgetting, age)
-
-    def _prior(self, pool: PromptPool, prompt_B: Ints) -> tuple[Floats, Floats]:
-        rate = np.clip(pool.prior_pass_rate_N[prompt_B], PRIOR_MARGIN, 1 - PRIOR_MARGIN)
-        unknown = np.isnan(rate)
-        alpha_0 = np.where(unknown, self.prior_alpha, self.prior_strength * rate)
-        return alpha_0, np.where(unknown, self.prior_beta, self.prior_strength * (1 - rate))
-
-
-def _evidence(outcome: Outcome) -> tuple[Ints, Floats, Floats, Ints]:
-    """Prompt, successes, failures and newest policy version of every group with a scored rollout."""
-    ok, b = outcome.ok_R, len(outcome.plan)
-    group = outcome.group_R[ok]
-    n_B = counts(group, b)
-    success_B = np.bincount(group, weights=outcome.score_R[ok], minlength=b).astype(np.float64)
-    version_B = np.zeros(b, dtype=np.int64)
-    np.maximum.at(version_B, group, outcome.policy_version_R[ok])
-    has = n_B > 0
-    failure_B: Floats = n_B - success_B
-    return outcome.plan.selection.prompt_B[has], success_B[has], failure_B[has], version_B[has]
