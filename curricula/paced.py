@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from curricula.growth import carried_state
 from curricula.registry import kind_of
 from curricula.stages import Believed, Pacing, Quota
-from curricula.types import Estimate, Feedback, Floats, Ints, Outcome, PromptPool, Selection, Verdict
+from curricula.types import CurriculaError, Estimate, Feedback, Floats, Ints, Outcome, PromptPool, Selection, Verdict
 
 
 class Clock(NamedTuple):
@@ -30,6 +31,57 @@ class Clocked:
 
     def update(self, state: Clock, pool: PromptPool, feedback: Feedback) -> Clock:
         return Clock(np.maximum(state.n_steps, feedback.plan.step + 1))
+
+
+def share_done(state: Clock, steps: int) -> float:
+    """min(1, n / steps)."""
+    return min(1.0, float(state.n_steps) / steps)
+
+
+class Tally(NamedTuple):
+    """State of a pacing that follows results: where it stood before the newest step, and what that step has shown so far."""
+
+    settled: Floats  # (S,) after all steps but the newest; the first entry is the value
+    step: Ints  # () newest step learned from; -1 before the first
+    total: Floats  # () sum of what is measured in it
+    n: Ints  # () how many rollouts or groups that are
+
+
+class Moving:
+    """Base of pacings that follow results: once per step they move by the mean of something measured in it.
+
+    Results of the newest step may come in any number of parcels; they count as one step. Results of older steps come too late.
+    """
+
+    def start(self) -> Floats:
+        """(S,) value, and whatever else is remembered."""
+        raise NotImplementedError
+
+    def measure(self, outcome: Outcome) -> tuple[float, int]:
+        """Sum and number of what is measured."""
+        raise NotImplementedError
+
+    def moved(self, settled: Floats, mean: float) -> Floats:
+        """(S,) after a step with this mean."""
+        raise NotImplementedError
+
+    def init(self, pool: PromptPool) -> Tally:
+        return Tally(self.start(), np.array(-1, np.int64), np.array(0.0), np.array(0, np.int64))
+
+    def update(self, state: Tally, pool: PromptPool, feedback: Feedback) -> Tally:
+        step = feedback.plan.step
+        if step < state.step:
+            return state
+        if step > state.step:
+            state = Tally(self._now(state), np.array(step, np.int64), np.array(0.0), np.array(0, np.int64))
+        total, n = self.measure(feedback.outcome)
+        return state._replace(total=np.asarray(state.total + total), n=np.asarray(state.n + n))
+
+    def value(self, state: Tally) -> float:
+        return float(self._now(state)[0])
+
+    def _now(self, state: Tally) -> Floats:
+        return self.moved(state.settled, float(state.total) / int(state.n)) if state.n else state.settled
 
 
 class PacedState(NamedTuple):
@@ -50,8 +102,18 @@ class Paced:
     def follows_rows(self) -> bool:
         return bool(getattr(self.policy, "follows_rows", False))
 
+    @property
+    def conditional_propensity(self) -> bool:
+        return bool(getattr(self.policy, "conditional_propensity", False))
+
     def init(self, pool: PromptPool) -> PacedState:
-        return PacedState(self.policy.init(pool), tuple(pacing.init(pool) for _, pacing in self.pacings))
+        state = PacedState(self.policy.init(pool), tuple(pacing.init(pool) for _, pacing in self.pacings))
+        self.now(state)  # a first value that the policy refuses is said now, not in mid-run
+        return state
+
+    def carry(self, state: PacedState, old: PromptPool, new: PromptPool) -> PacedState:
+        pacings = (carried_state(p, s, old, new) for (_, p), s in zip(self.pacings, state.pacings, strict=True))
+        return PacedState(carried_state(self.policy, state.policy, old, new), tuple(pacings))
 
     def update(self, state: PacedState, pool: PromptPool, feedback: Feedback) -> PacedState:
         learned = self.now(state).update(state.policy, pool, feedback)
@@ -61,7 +123,12 @@ class Paced:
     def now(self, state: PacedState) -> Any:
         """The policy with the values of this moment."""
         values = {key: pacing.value(s) for (key, pacing), s in zip(self.pacings, state.pacings, strict=True)}
-        return replace(self.policy, **{key: self._as_declared(key, value) for key, value in values.items()})
+        values = {key: self._as_declared(key, value) for key, value in values.items()}
+        try:
+            return replace(self.policy, **values)
+        except CurriculaError as error:
+            now = ", ".join(f"{key}={value}" for key, value in values.items())
+            raise CurriculaError(f"{error}; a pacing led there (now {now})") from error
 
     def _as_declared(self, key: str, value: float) -> float | int:
         return round(value) if kind_of(type(self.policy), key) is int else float(value)

@@ -84,6 +84,10 @@ def build(stage: str, spec: Any) -> Any:
         key: given.pop(key) for key, value in tuple(given.items()) if isinstance(value, Mapping) and "pacing" in value
     }
     where = f"{stage} policy {name!r}, "
+    if paced and stage == "pacing":
+        raise CurriculaError(f"{where}{min(paced)}: the numbers of a pacing cannot follow pacings themselves")
+    if missing := [f.name for f in fields(policy) if f.name in paced and f.default is MISSING and f.default_factory is MISSING]:
+        raise CurriculaError(f"{where}{missing[0]}: a number without a default cannot follow a pacing")
     built = policy(**{key: _checked(where + key, kind_of(policy, key), value) for key, value in given.items()})
     return _paced(where, built, paced) if paced else built
 
@@ -210,8 +214,15 @@ def _paced(where: str, policy: Any, paced: Mapping[str, Mapping[str, Any]]) -> A
     for key in paced:
         if kind_of(type(policy), key) not in (int, float):
             raise CurriculaError(f"{where}{key}: only a number can follow a pacing")
-    pacings = {
-        key: build("pacing", {"name": spec["pacing"], **{k: v for k, v in spec.items() if k != "pacing"}})
-        for key, spec in paced.items()
-    }
-    return Paced(policy, tuple(pacings.items()))
+    return Paced(policy, tuple((key, _pacing(where + key, spec)) for key, spec in paced.items()))
+
+
+def _pacing(where: str, spec: Mapping[str, Any]) -> Any:
+    given = dict(spec)
+    name = given.pop("pacing")
+    if not isinstance(name, str) or "name" in given:
+        raise CurriculaError(f"{where}: expected {{'pacing': name, ...}}, got {dict(spec)!r}; known: {', '.join(names('pacing'))}")
+    try:
+        return build("pacing", {"name": name, **given})
+    except CurriculaError as error:
+        raise CurriculaError(f"{where}: {error}") from error
