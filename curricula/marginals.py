@@ -1,10 +1,10 @@
 """What one more rollout is worth, under several ideas of worth.
 
 A table of marginals has a row per prompt and a column per rollout: column c holds U(c + 2) - U(c + 1), the worth of a group's
-rollout number c + 2. ``value="plug_in"`` takes U at the belief's mean, ``value="posterior"`` its expectation over the belief's Beta.
+rollout number c + 2. ``value="plug_in"`` takes U at the belief's mean, ``value="posterior"`` its expectation over the Beta.
 
-The knapsack's V(N, p) = (1 - p^N - q^N) x p q^2 with q = 1 - p has V(1) = 0 and V(n + 1) - V(n) = p q^2 (p^n q + q^n p), which falls
-with n; the marginals of V's expectation over a Beta posterior fall in the same way. Its two tables are made column by column
+The knapsack's V(N, p) = (1 - p^N - q^N) x p q^2 with q = 1 - p has V(1) = 0 and V(n + 1) - V(n) = p q^2 (p^n q + q^n p), which
+falls with n; the marginals of V's expectation over a Beta posterior fall in the same way. Its two tables are made column by column
 (`Walk`), so that a solver for very many prompts can stop a row where its marginals become too small.
 """
 
@@ -107,8 +107,8 @@ def posterior_marginals(estimate: Estimate, n_columns: int) -> Floats:
 def marginals(utility: Utility, value: Value, estimate: Estimate, given_B: Floats, n_columns: int) -> Floats:
     """(B, n_columns) U(n + 1) - U(n) for n = 1, 2, ...; ``given_B`` rollouts were spent before on each prompt (only "cero" asks).
 
-    A belief's 0/0 reads as Beta(1, 1). Where a utility is a variance to be lowered, one rollout has none, and the first column is the
-    variance itself: it ranks groups, and no group of one is ever planned.
+    A belief's 0/0 reads as Beta(1, 1). Where a utility is a variance to be lowered, the first column says nothing: one rollout has
+    no variance.
 
     >>> marginals("maxrl", "plug_in", Estimate(np.array([1.0]), np.array([3.0])), np.zeros(1), 2)  # p (1 - p)^n
     array([[0.1875  , 0.140625]])
@@ -160,7 +160,6 @@ def _variance_gains(utility: Utility, n: Floats) -> Floats:
         gain = 4 * ((n - 1) / n**2 - n / (n + 1) ** 2)
     else:
         raise CurriculaError(f"utility {utility!r} has no marginals")
-    gain[0] = 4.0 if utility.startswith("vip") else gain[0]
     return np.asarray(gain)
 
 
