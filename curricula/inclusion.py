@@ -9,27 +9,42 @@ array([1. , 0. , 0.5, 0.5])
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from curricula.stages import Quota
-from curricula.types import Floats, Ints, PromptPool, Selection
+from curricula.types import CurriculaError, Floats, Ints, PromptPool, Selection
 from curricula.visits import inclusion
 
 Weigh = Callable[[Ints, float], Floats]  # open prompts of one distribution, expected number -> their inclusion probabilities
+NEAR_WHOLE = 1e-9  # sums of probabilities this close to a whole number are whole, relative to the sum
+FAR = 200.0  # exponents this far above a taken prompt's are as good as infinite: exp(200) outweighs any pool
+
+
+class OpenArm(NamedTuple):
+    """What a distribution offers to a plan."""
+
+    prompt_n: Ints  # (n,) its prompts that may be chosen, by id
+    expected: float  # how many are taken, on average over the draw of the quota
+    drawn: int  # how many are taken this time
+
+
+def open_arms(pool: PromptPool, quota: Quota) -> Iterator[OpenArm]:
+    """The distributions that give a prompt, in name order."""
+    for k in pool.name_order_K[quota.drawn_K[pool.name_order_K] > 0]:
+        member = pool.members(k)
+        yield OpenArm(member[~quota.blocked_N[member]], float(quota.expected_K[k]), int(quota.drawn_K[k]))
 
 
 def choose(pool: PromptPool, quota: Quota, weigh: Weigh, floor: float, rng: np.random.Generator) -> Selection:
     """The quota of every distribution, drawn by ``weigh``; a share ``floor`` of it is spread evenly over the open prompts."""
     prompts, propensities = [np.empty(0, np.int64)], [np.empty(0)]
-    for k in pool.name_order_K[quota.drawn_K[pool.name_order_K] > 0]:
-        member = pool.members(k)
-        member = member[~quota.blocked_N[member]]
-        expected, drawn = float(quota.expected_K[k]), int(quota.drawn_K[k])
-        probability = (1 - floor) * weigh(member, expected) + floor * expected / len(member)
-        place = systematic(probability, drawn, rng)
-        prompts.append(member[place])
+    for arm in open_arms(pool, quota):
+        probability = (1 - floor) * weigh(arm.prompt_n, arm.expected) + floor * arm.expected / len(arm.prompt_n)
+        place = systematic(probability, arm.drawn, rng)
+        prompts.append(arm.prompt_n[place])
         propensities.append(np.minimum(probability[place], 1.0))
     prompt_B = np.concatenate(prompts)
     return Selection(prompt_B, pool.distribution_N[prompt_B], np.concatenate(propensities))
@@ -40,15 +55,22 @@ def systematic(probability_n: Floats, drawn: int, rng: np.random.Generator) -> I
 
     Madow's systematic sampling: a ruler with marks one apart is laid on the cumulated probabilities at a random offset. Offsets
     below the sum's fraction hit once more than the others, so the offset is drawn among those that hit ``drawn`` times.
+    Errors: CurriculaError when the sum does not fit the count.
     """
-    edge = np.cumsum(probability_n)
-    whole, fraction = np.divmod(edge[-1], 1.0)
-    if min(fraction, 1 - fraction) < 1e-9:
-        whole, fraction = np.round(edge[-1]), 0.0
+    possible = np.flatnonzero(probability_n)
+    edge = np.cumsum(probability_n[possible])
+    total = float(edge[-1]) if len(edge) else 0.0
+    if abs(total - np.round(total)) < NEAR_WHOLE * max(1.0, total):
+        total = float(np.round(total))
+    if not np.floor(total) <= drawn <= np.ceil(total):
+        raise CurriculaError(f"inclusion probabilities: expected a sum within one of the {drawn} prompts to draw, got {total}")
+    edge[-1:] = total
+    whole = np.floor(total)
+    fraction = total - whole
     offset = rng.random()
     offset = offset * fraction if drawn > whole else fraction + offset * (1 - fraction)
     place = np.searchsorted(edge, offset + np.arange(drawn), side="right")
-    return _distinct_within(place, len(probability_n))
+    return possible[_distinct_within(place, len(possible))]
 
 
 def _distinct_within(place: Ints, n: int) -> Ints:
@@ -65,38 +87,58 @@ def top(score_n: Floats, expected: float) -> Floats:
     A fractional expectation gives its fraction to the next in rank.
     """
     score_n = np.where(np.isnan(score_n), -np.inf, score_n)
-    n_most = min(int(np.ceil(expected)), len(score_n))
-    cut = np.partition(score_n, len(score_n) - n_most)[len(score_n) - n_most]
+    cut = _nth_largest(score_n, expected)
     probability_n: Floats = (score_n > cut).astype(np.float64)
     tied = score_n == cut
     probability_n[tied] = inclusion(expected, int(probability_n.sum()), int(tied.sum()))
     return probability_n
 
 
+def _nth_largest(score_n: Floats, expected: float) -> float:
+    """The last score that is taken when ``expected`` are, rounded up."""
+    n_most = min(max(int(np.ceil(expected)), 1), len(score_n))
+    return float(np.partition(score_n, len(score_n) - n_most)[len(score_n) - n_most])
+
+
 def proportional(weight_n: Floats, expected: float) -> Floats:
     """(n,) inclusion probabilities min(1, c x weight) with c such that they sum to ``expected``; >= 0 weights.
 
-    Where too few weights are positive, the rest is spread evenly over the others.
+    Where too few weights are positive, the rest is spread evenly over the others. A weight that is not a finite number counts as 0.
     """
     weight_n = np.where(np.isfinite(weight_n) & (weight_n > 0), weight_n, 0.0)
-    probability_n = np.zeros(len(weight_n))
+    weight_n = weight_n / max(float(weight_n.max()), np.finfo(np.float64).tiny)  # so that no sum overflows
     n_positive = int(np.count_nonzero(weight_n))
     if n_positive <= expected:
-        rest = weight_n == 0
-        probability_n[~rest] = 1.0
-        probability_n[rest] = (expected - n_positive) / max(int(rest.sum()), 1)
+        probability_n = (weight_n > 0).astype(np.float64)
+        probability_n[weight_n == 0] = (expected - n_positive) / max(len(weight_n) - n_positive, 1)
         return probability_n
-    full_n = np.zeros(len(weight_n), dtype=np.bool_)
-    while True:
-        open_weight = np.where(full_n, 0.0, weight_n)
-        share_n = open_weight / open_weight.sum() * (expected - np.count_nonzero(full_n))
-        more_n = ~full_n & (share_n >= 1.0)
-        if not more_n.any():
-            return np.where(full_n, 1.0, share_n)
-        full_n |= more_n
+    share_n = weight_n * (expected / weight_n.sum())
+    return share_n if share_n.max() < 1.0 else _capped(weight_n, expected)
+
+
+def _capped(weight_n: Floats, expected: float) -> Floats:
+    """The same where some are certain: from the largest down, a weight is certain if its share of what is left reaches 1."""
+    n_most = int(np.ceil(expected))
+    parted = np.partition(weight_n, len(weight_n) - n_most)
+    head = np.sort(parted[len(weight_n) - n_most :])  # ascending
+    weight_to_here = parted[: len(weight_n) - n_most].sum() + np.cumsum(head)
+    left = expected - np.arange(n_most - 1, -1, -1)  # when all larger ones are certain
+    is_open = left * head < weight_to_here
+    if not is_open.any():
+        return (weight_n >= head[0]).astype(np.float64)
+    last = int(np.flatnonzero(is_open)[-1])
+    with np.errstate(over="ignore"):
+        return np.where(weight_n > head[last], 1.0, weight_n / weight_to_here[last] * left[last])
 
 
 def boltzmann(score_n: Floats, temperature: float, expected: float) -> Floats:
-    """(n,) inclusion probabilities min(1, c x exp(score / temperature)); the limit of a small temperature is `top`."""
+    """(n,) inclusion probabilities min(1, c x exp(score / temperature)); the limit of a small temperature is `top`. NaN comes last.
+
+    Exponents count from the last score that `top` would take, so that a small temperature orders the others instead of losing them.
+    """
+    score_n = np.nan_to_num(score_n, nan=-np.inf, neginf=-np.inf)
+    origin = _nth_largest(score_n, expected)
+    if origin == -np.inf:
+        origin = float(score_n[score_n > -np.inf].min(initial=0.0))
     with np.errstate(over="ignore"):
-        return proportional(np.exp((score_n - score_n.max()) / temperature), expected)
+        return proportional(np.exp(np.minimum((score_n - origin) / temperature, FAR)), expected)
