@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from curricula.growth import row_in
 from curricula.registry import register
@@ -40,74 +38,83 @@ class UniformWithoutReplacement:
         return moved_visits(state, new.place_N[row_in(old, new)[old.canonical_N]], new.start_K)
 
     def select(self, state: Visits, pool: PromptPool, quota: Quota, believed: Believed, rng: np.random.Generator) -> Selection:
-        taken = [_take(arm, rng) for arm in _arms(state, pool, quota)]
-        place_B = np.concatenate([np.empty(0, np.int64), *(place for place, _ in taken)])
+        arms = _arms(state, pool, quota)
+        few = np.flatnonzero(~arms.plenty)
+        taken = [_reject(arms.at(np.flatnonzero(arms.plenty)), state, pool, quota, rng)]
+        taken += [_scan(arms.at(np.array([i])), state, pool, quota, rng) for i in few]
+        place_B, propensity_B = (np.concatenate(columns) for columns in zip(*taken, strict=True))
         prompt_B = pool.canonical_N[place_B]
-        propensity_B = np.concatenate([np.empty(0), *(propensity for _, propensity in taken)])
-        return Selection(prompt_B, pool.distribution_N[prompt_B], propensity_B)
+        by_name = np.argsort(pool.name_order_K.argsort()[pool.distribution_N[prompt_B]], kind="stable")
+        return Selection(prompt_B[by_name], pool.distribution_N[prompt_B[by_name]], propensity_B[by_name])
 
     def update(self, state: Visits, pool: PromptPool, feedback: Feedback) -> Visits:
         selection = feedback.plan.selection
         return visited(state, pool.start_K, pool.place_N[selection.prompt_B], selection.distribution_B)
 
 
-class _Arm(NamedTuple):
-    """What there is to draw from in one distribution."""
+class _Arms(NamedTuple):
+    """What there is to draw from in the distributions that give a prompt, in name order."""
 
-    start: int  # its first place in the canonical order
-    visits: NDArray[np.int32]  # (N_k,) view
-    level: int  # fewest visits
-    n_level: int  # unblocked prompts with that few
-    blocked: Ints  # places inside the distribution
-    expected: float
-    drawn: int
+    start_A: Ints  # first place in the canonical order
+    size_A: Ints  # prompts
+    level_A: Ints  # fewest visits
+    n_level_A: Ints  # unblocked prompts with that few
+    expected_A: Floats
+    drawn_A: Ints
 
+    @property
+    def plenty(self) -> Bools:
+        """(A,) are there enough prompts at the lowest level to find them by throwing at all places?"""
+        enough: Bools = (self.n_level_A >= np.ceil(self.expected_A)) & (self.n_level_A * SCARCE >= self.size_A)
+        return enough
 
-def _arms(state: Visits, pool: PromptPool, quota: Quota) -> Iterable[_Arm]:
-    """The distributions that give a prompt, in name order."""
-    blocked = np.sort(pool.place_N[np.flatnonzero(quota.blocked_N)])
-    edges = np.searchsorted(blocked, pool.start_K)
-    for k in pool.name_order_K[quota.drawn_K[pool.name_order_K] > 0]:
-        start, stop, level = int(pool.start_K[k]), int(pool.start_K[k + 1]), int(state.level_K[k])
-        visits, inside = state.visits_N[start:stop], blocked[edges[k] : edges[k + 1]] - start
-        n_level = int(state.left_K[k]) - int(np.count_nonzero(visits[inside] == level))
-        yield _Arm(start, visits, level, n_level, inside, float(quota.expected_K[k]), int(quota.drawn_K[k]))
+    def at(self, index: Ints) -> _Arms:
+        return _Arms._make(column[index] for column in self)
 
 
-def _take(arm: _Arm, rng: np.random.Generator) -> tuple[Ints, Floats]:
-    """Places in the canonical order, and propensities."""
-    plenty = arm.n_level >= np.ceil(arm.expected) and arm.n_level * SCARCE >= len(arm.visits)
-    if not plenty:
-        return _take_by_scan(arm, rng)
-    place = _reject(arm, rng)
-    return arm.start + place, np.full(arm.drawn, arm.expected / arm.n_level)
+def _arms(state: Visits, pool: PromptPool, quota: Quota) -> _Arms:
+    k = pool.name_order_K[quota.drawn_K[pool.name_order_K] > 0]
+    blocked = np.flatnonzero(quota.blocked_N)
+    at_level = state.visits_N[pool.place_N[blocked]] == state.level_K[pool.distribution_N[blocked]]
+    n_blocked_K = np.bincount(pool.distribution_N[blocked][at_level], minlength=pool.n_distributions)
+    n_level_K = state.left_K - n_blocked_K
+    whole = _Arms(pool.start_K[:-1], pool.size_K, state.level_K.astype(np.int64), n_level_K, quota.expected_K, quota.drawn_K)
+    return whole.at(k)
 
 
-def _reject(arm: _Arm, rng: np.random.Generator) -> Ints:
-    """Distinct uniform places at the lowest level: throw at all places, keep what fits, until there are enough."""
-    found = np.empty(0, dtype=np.int64)
-    while len(found) < arm.drawn:
-        n_throws = 8 + int(1.25 * (arm.drawn - len(found)) * len(arm.visits) / arm.n_level)
-        found = _distinct(np.concatenate([found, _open(arm, rng.integers(len(arm.visits), size=n_throws))]))
-    return found[: arm.drawn]
+def _reject(arms: _Arms, state: Visits, pool: PromptPool, quota: Quota, rng: np.random.Generator) -> tuple[Ints, Floats]:
+    """Distinct uniform places at the lowest level: throw at all places of a distribution, keep what fits, until enough do."""
+    found, arm = np.empty(0, np.int64), np.empty(0, np.int64)
+    missing_A = arms.drawn_A.copy()
+    while missing_A.any():
+        n_throws_A = np.ceil(1.25 * missing_A * arms.size_A / np.maximum(arms.n_level_A, 1)).astype(np.int64)
+        arm_T = np.repeat(np.arange(len(missing_A)), n_throws_A)
+        place_T = arms.start_A[arm_T] + rng.integers(arms.size_A[arm_T])
+        fits_T = (state.visits_N[place_T] == arms.level_A[arm_T]) & ~quota.blocked_N[pool.canonical_N[place_T]]
+        found, arm = np.concatenate([found, place_T[fits_T]]), np.concatenate([arm, arm_T[fits_T]])
+        first = np.sort(np.unique(found, return_index=True)[1])
+        found, arm = _first_of_each(found[first], arm[first], arms.drawn_A)
+        missing_A = arms.drawn_A - np.bincount(arm, minlength=len(missing_A))
+    return found, (arms.expected_A / np.maximum(arms.n_level_A, 1))[arm]
 
 
-def _open(arm: _Arm, place: Ints) -> Ints:
-    at_level: Bools = arm.visits[place] == arm.level
-    place = place[at_level]
-    return place[~np.isin(place, arm.blocked)] if len(arm.blocked) else place
+def _first_of_each(place: Ints, arm: Ints, drawn_A: Ints) -> tuple[Ints, Ints]:
+    """At most the drawn number of places of each distribution, the earliest."""
+    order = np.argsort(arm, kind="stable")
+    place, arm = place[order], arm[order]
+    n_A = np.bincount(arm, minlength=len(drawn_A))
+    rank = np.arange(len(arm)) - (np.cumsum(n_A) - n_A)[arm]
+    return place[rank < drawn_A[arm]], arm[rank < drawn_A[arm]]
 
 
-def _distinct(place: Ints) -> Ints:
-    """First occurrences, in order."""
-    return place[np.sort(np.unique(place, return_index=True)[1])]
-
-
-def _take_by_scan(arm: _Arm, rng: np.random.Generator) -> tuple[Ints, Floats]:
+def _scan(arms: _Arms, state: Visits, pool: PromptPool, quota: Quota, rng: np.random.Generator) -> tuple[Ints, Floats]:
+    """One distribution, visit count by visit count."""
+    start, stop = int(arms.start_A[0]), int(arms.start_A[0] + arms.size_A[0])
+    drawn, expected = int(arms.drawn_A[0]), float(arms.expected_A[0])
     places, propensities, n_before = [], [], 0
-    for rung in rungs(arm.visits, arm.blocked, arm.drawn):
-        n_taken = min(arm.drawn - n_before, len(rung))
-        places.append(arm.start + rng.choice(rung, n_taken, replace=False))
-        propensities.append(np.full(n_taken, inclusion(arm.expected, n_before, len(rung))))
+    for rung in rungs(state.visits_N[start:stop], np.flatnonzero(quota.blocked_N[pool.canonical_N[start:stop]]), drawn):
+        n_taken = min(drawn - n_before, len(rung))
+        places.append(start + rng.choice(rung, n_taken, replace=False))
+        propensities.append(np.full(n_taken, inclusion(expected, n_before, len(rung))))
         n_before += len(rung)
     return np.concatenate(places), np.concatenate(propensities)
