@@ -44,8 +44,11 @@ class Bots:
 
     Use it with large pools where a prompt comes back after many steps.
 
-    >>> Bots().forgetting, Bots().share
-    (0.2, 0.2)
+    >>> pool = PromptPool.from_columns(["a"], ["easy"])
+    >>> belief = Bots()
+    >>> state = belief.init(pool)._replace(given_K=np.array([3.2]), given_capability_K=np.array([3.2 * 0.6]))  # 0.2 x 16 rollouts
+    >>> belief.estimate(state, pool, np.array([0])).alpha_B
+    array([2.92])
     """
 
     forgetting: float = 0.2  # share of the evidence that is lost per learned step

@@ -157,6 +157,13 @@ def test_an_unseen_prompt_is_believed_to_be_like_its_siblings(groups):
     assert counts(belief, state, pool, 2) == pytest.approx((2, 2))
 
 
+def test_the_rate_of_a_distribution_starts_at_what_is_stated_for_it(groups):
+    pool, belief = pool_of("xxxy", prior=[0.1, 0.3, np.nan, np.nan]), Pooled()
+    assert means(belief, belief.init(pool), pool) == pytest.approx([0.2, 0.2, 0.2, 0.5])
+    state = learn(belief, pool, groups([[1, 1]], pool=pool))
+    assert means(belief, state, pool)[2] == pytest.approx((2 * 0.2 + 2) / 4)
+
+
 def test_the_rate_of_a_distribution_fades_by_policy_version_whatever_the_order(groups):
     pool, belief = pool_of("xxx"), Pooled(forgetting=0.5, strength=1)
     outcomes = [groups([[1, 1]], version=0), groups([[0, 0]], prompts=[1], version=2)]
@@ -224,6 +231,14 @@ def test_the_ability_of_pudf():
     assert 0 < ability(d, np.full(4, 9.0), np.full(4, 9.0)) < 36  # all right: finite, thanks to the prior
 
 
+def test_a_step_larger_than_the_window_leaves_its_last_prompts(groups):
+    pool = pool_of("xxxxx")
+    state = learn(ItemResponse(window=3), pool, groups([[1], [0], [1, 1], [0], [1]]))
+    place = np.argsort(state.references.prompt_W)
+    assert state.references.prompt_W[place].tolist() == [2, 3, 4]
+    assert state.references.success_W[place].tolist() == [2, 0, 1]
+
+
 def test_difficulties_come_from_stated_rates_or_a_column(groups):
     d = np.array([-3.0, -1.0, 0.0, 1.0])
     outcome = groups([[1], [1], [0], [0]])
@@ -280,6 +295,12 @@ def test_only_the_newest_visit_of_a_prompt_counts_in_the_process(groups):
 def test_the_stated_rate_is_the_mean_of_the_process():
     pool = pool_of(prior=[0.2, 0.5, np.nan, 0.9])
     assert means(GaussianProcess(), GaussianProcess().init(pool), pool) == pytest.approx([0.2, 0.5, 0.5, 0.9])
+
+
+def test_observations_of_the_process_are_departures_from_the_stated_rate(groups):
+    """Half right is what was stated for prompt 1 and a good deal more than for prompt 0."""
+    pool, belief = pool_of("xx", prior=[0.2, 0.5], features=[[0.0], [100.0]]), GaussianProcess(scale=1.0, noise=0.0)
+    assert means(belief, learn(belief, pool, groups([[1, 0], [1, 0]])), pool) == pytest.approx([0.5, 0.5])
 
 
 def test_the_attention_of_dots(groups):
