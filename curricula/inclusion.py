@@ -20,6 +20,7 @@ from curricula.visits import inclusion
 
 Weigh = Callable[[Ints, float], Floats]  # open prompts of one distribution, expected number -> their inclusion probabilities
 NEAR_WHOLE = 1e-9  # sums of probabilities this close to a whole number are whole, relative to the sum
+SMALLEST = float(np.finfo(np.float64).tiny)
 FAR = 200.0  # exponents this far above a taken prompt's are as good as infinite: exp(200) outweighs any pool
 
 
@@ -106,7 +107,7 @@ def proportional(weight_n: Floats, expected: float) -> Floats:
     Where too few weights are positive, the rest is spread evenly over the others. A weight that is not a finite number counts as 0.
     """
     weight_n = np.where(np.isfinite(weight_n) & (weight_n > 0), weight_n, 0.0)
-    weight_n = weight_n / max(float(weight_n.max()), np.finfo(np.float64).tiny)  # so that no sum overflows
+    weight_n = weight_n / max(float(weight_n.max()), SMALLEST)  # so that no sum overflows
     n_positive = int(np.count_nonzero(weight_n))
     if n_positive <= expected:
         probability_n = (weight_n > 0).astype(np.float64)
@@ -128,7 +129,8 @@ def _capped(weight_n: Floats, expected: float) -> Floats:
         return (weight_n >= head[0]).astype(np.float64)
     last = int(np.flatnonzero(is_open)[-1])
     with np.errstate(over="ignore"):
-        return np.where(weight_n > head[last], 1.0, weight_n / weight_to_here[last] * left[last])
+        open_n: Floats = weight_n / weight_to_here[last] * left[last]
+    return np.where(weight_n > head[last], 1.0, open_n)
 
 
 def boltzmann(score_n: Floats, temperature: float, expected: float) -> Floats:
