@@ -60,10 +60,10 @@ def spend_within(marginal_BC: Floats, n_units: int, cost_B: Floats, limit: float
     free_B = take_largest(marginal_BC, n_units)
     if float(free_B @ cost_B) <= limit:
         return free_B
-    cheap_B = _affordable(marginal_BC / cost_B[:, None], cost_B, limit)
-    if cheap_B.sum() <= n_units:
-        return cheap_B
-    low, high, best_B = 0.0, 1.0, take_largest(marginal_BC / cost_B[:, None], n_units)
+    best_B = _affordable(marginal_BC / cost_B[:, None], n_units, cost_B, limit)
+    if best_B.sum() < n_units:
+        return best_B
+    low, high = 0.0, 1.0
     for _ in range(30):
         m = 0.5 * (low + high)
         taken_B = take_largest(marginal_BC / ((1 - m) * cost_B.mean() + m * cost_B)[:, None], n_units)
@@ -74,14 +74,15 @@ def spend_within(marginal_BC: Floats, n_units: int, cost_B: Floats, limit: float
     return best_B
 
 
-def _affordable(worth_BC: Floats, cost_B: Floats, limit: float) -> Ints:
-    """(B,) the units of most worth per cost, in that order, leaving out those that no longer fit."""
+def _affordable(worth_BC: Floats, n_units: int, cost_B: Floats, limit: float) -> Ints:
+    """(B,) at most ``n_units`` of most worth per cost, in that order, leaving out those that no longer fit."""
     order = np.argsort(-worth_BC.T.ravel(), kind="stable")  # ties to lower columns, then to upper rows
     rows, left = order % len(cost_B), limit * (1 + 1e-12)
     taken_B = np.zeros(len(cost_B), dtype=np.int64)
-    while len(rows):  # as often as there are different costs: what does not fit once never will
+    while len(rows) and n_units > 0:  # as often as there are different costs: what does not fit once never will
         total = np.cumsum(cost_B[rows])
-        n_fit = int(np.searchsorted(total, left, side="right"))
+        n_fit = min(int(np.searchsorted(total, left, side="right")), n_units)
+        n_units -= n_fit
         taken_B += np.bincount(rows[:n_fit], minlength=len(cost_B))
         left -= float(total[n_fit - 1]) if n_fit else 0.0
         rows = rows[n_fit:]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curricula.groups import counts
-from curricula.marginals import Utility, Value, informed, marginals, variances
+from curricula.marginals import CERO_SCALE, Utility, Value, informed, marginals, variances
 from curricula.registry import register
 from curricula.spending import climb, falls, program, spend, spend_within
 from curricula.types import CurriculaError, Estimate, Feedback, Floats, Ints, Outcome, PromptPool, Selection, Status
@@ -36,7 +36,7 @@ class WaterFill:
       for rewards of -1 and +1, VIP, arXiv 2602.01601, without its Gaussian process over prompts.
     - ``cures``: less p (1 - p) / n, arXiv 2510.01037 with gradients of equal norm (the published square-root rule is the policy
       `proportional`).
-    - ``maxrl``: 1 - (1 - p)^n, the teacher of MaxRL, arXiv 2602.02710.
+    - ``maxrl``: 1 - (1 - p)^n - p, the teacher of MaxRL, arXiv 2602.02710.
     - ``knapsack``: as the policy `knapsack`, arXiv 2509.25849.
     - ``cero``: p (1 - p) log(1 + c / 8) with c all rollouts that the prompt ever got, this plan's included. CERO, arXiv 2606.05606:
       its value and its saturating utility of the cumulative allocation. The logarithm is ours, and the dual price is found exactly
@@ -139,6 +139,8 @@ class WaterFill:
         """(B,) what a group of min_n is worth; where the utility is a variance, the variance."""
         if self.utility in ("vip_rloo", "vip_dr_grpo", "cures"):
             return variances(informed(estimate), self.value)
+        if self.utility == "cero":
+            return np.asarray(variances(informed(estimate), self.value) * np.log1p(self.min_n / (CERO_SCALE + given_B)))
         worth_B: Floats = marginals(self.utility, self.value, estimate, given_B, self.min_n - 1).sum(axis=1)
         return worth_B
 
