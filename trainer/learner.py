@@ -24,6 +24,7 @@ from trainer.micro_batches import MicroBatch, assemble, deal, split_by_length
 from trainer.objective import Scored, Tally, objective
 from trainer.policy_model import PolicyModel, load_policy_model, published_weights
 from trainer.settings import LearnerSettings, ModelSettings
+from trainer.token_share import in_order, top_tokens, with_weights
 from trainer.types import LearnerReport, TrainSequence
 
 
@@ -37,6 +38,10 @@ class Ranks(Protocol):
     def load_dtype(self, settings: ModelSettings) -> torch.dtype: ...
     def shard(self, model: PolicyModel, settings: ModelSettings) -> PolicyModel: ...
     def total(self, tally: Tally) -> Tally: ...
+    def summed(self, tensor: Tensor) -> Tensor:
+        """The sum of every rank's tensor, in main memory."""
+        ...
+
     def whole(self, tensor: Tensor) -> Tensor:
         """All of a tensor that may be sharded; every rank has to ask."""
         ...
@@ -63,6 +68,9 @@ class OneRank:
 
     def total(self, tally: Tally) -> Tally:
         return tally
+
+    def summed(self, tensor: Tensor) -> Tensor:
+        return tensor
 
     def whole(self, tensor: Tensor) -> Tensor:
         return tensor
@@ -107,7 +115,7 @@ class TorchLearner:
         for sequence in sequences:
             _refuse_bad_sequence(sequence)
         parts = [[sequences[i] for i in part] for part in split_by_group(sequences, self._settings.updates_per_step)]
-        plans = self._with_learner_logprobs([self._plan(part) for part in parts])
+        plans = [self._prepared(part, self._plan(part), len(parts) > 1) for part in parts]
         done = [self._update(plan, lr) for plan in plans if plan]
         tally = sum((tally for tally, _ in done), Tally.zero())
         norms = [norm for _, norm in done]
@@ -146,11 +154,30 @@ class TorchLearner:
         mine = deal(parts, length_R, self._ranks.size)[self._ranks.rank]
         return [assemble(sequences, part, weight_R) for part in mine]
 
-    def _with_learner_logprobs(self, plans: list[list[MicroBatch]]) -> list[list[MicroBatch]]:
-        """With several updates the later ones need what the learner thought before the first: one extra pass without gradient."""
-        if len(plans) == 1 or self._settings.importance_cap is None:
-            return plans
-        return [[replace(micro, learner_T=self._score(micro)[0].cpu()) for micro in plan] for plan in plans]
+    def _prepared(self, part: Sequence[TrainSequence], plan: list[MicroBatch], one_of_several: bool) -> list[MicroBatch]:
+        """The micro-batches with what the learner thinks of them before the step, where that matters: one pass without gradient.
+
+        With several updates the later ones need the log-probabilities; a share of tokens is chosen by the entropies.
+        """
+        needs_logprobs, chooses = one_of_several and self._settings.importance_cap is not None, self._settings.token_share < 1
+        if not plan or not (needs_logprobs or chooses):
+            return plan
+        scores = [tuple(score_T.cpu() for score_T in self._score(micro)) for micro in plan]
+        if needs_logprobs:
+            plan = [replace(micro, learner_T=logprob_T) for micro, (logprob_T, _) in zip(plan, scores, strict=True)]
+        return self._with_chosen_tokens(part, plan, [entropy_T for _, entropy_T in scores]) if chooses else plan
+
+    def _with_chosen_tokens(
+        self, part: Sequence[TrainSequence], plan: Sequence[MicroBatch], entropies: Sequence[Tensor]
+    ) -> list[MicroBatch]:
+        """Weights of zero for the tokens that are left out; the others' denominators count chosen tokens alone."""
+        n_tokens = np.array([len(sequence.token_ids) for sequence in part])
+        entropy_T = self._ranks.summed(in_order(plan, entropies, n_tokens)).numpy()
+        advantage_T = np.repeat([sequence.advantage for sequence in part], n_tokens)
+        chosen_T = top_tokens(np.abs(advantage_T) * entropy_T, self._settings.token_share)
+        n_chosen = np.bincount(np.repeat(np.arange(len(part)), n_tokens)[chosen_T], minlength=len(part))
+        weight_R = token_weights(n_chosen, self._settings.aggregation, self._constant_tokens)
+        return with_weights(plan, np.repeat(weight_R, n_tokens) * chosen_T, n_tokens)
 
     @torch.no_grad()
     def _score(self, micro: MicroBatch, model: PolicyModel | None = None) -> tuple[Tensor, Tensor]:

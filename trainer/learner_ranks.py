@@ -62,6 +62,11 @@ class FsdpRanks:
         dist.all_reduce(maxima, dist.ReduceOp.MAX)
         return Tally(sums.cpu(), maxima.cpu())
 
+    def summed(self, tensor: Tensor) -> Tensor:
+        here = tensor.to(self.device)
+        dist.all_reduce(here, dist.ReduceOp.SUM)
+        return here.cpu()
+
     def whole(self, tensor: Tensor) -> Tensor:
         return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 

@@ -48,6 +48,7 @@ class LearnerSettings:
     kl_coefficient: float = 0.0  # > 0 keeps a frozen reference of the starting weights
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
     importance_cap: float | None = 2.0  # truncated importance weight learner/rollout per token; None = off
+    token_share: float = 1.0  # of an update's tokens that carry loss, those with the largest |advantage| x entropy; 1 = all
     updates_per_step: int = 1  # optimiser steps per batch of rollouts (mini-batches, split by group)
     tokens_per_micro_batch: int = 16384  # prompt + completion, padding included
     logprob_chunk_tokens: int = 4096  # rows of the (tokens x vocabulary) matrix at a time
@@ -64,6 +65,8 @@ class LearnerSettings:
         at_least("learner", 1, tokens_per_micro_batch=self.tokens_per_micro_batch, logprob_chunk_tokens=self.logprob_chunk_tokens)
         at_least("learner", 0, clip_low=self.clip_low, clip_high=self.clip_high, dual_clip=self.dual_clip)
         at_least("learner", 0, kl_coefficient=self.kl_coefficient, importance_cap=self.importance_cap)
+        if not 0 < self.token_share <= 1:
+            raise CurriculaError(f"learner.token_share: expected a share of the tokens in (0, 1], got {self.token_share}")
         at_least("learner", 0, max_grad_norm=self.max_grad_norm, weight_decay=self.weight_decay)
         if self.placement == "driver" and self.n_ranks != 1:
             raise CurriculaError("learner: placement 'driver' holds one rank; use placement 'ray' for several")

@@ -65,6 +65,17 @@ def test_two_ranks_give_the_losses_and_weights_of_one(ranked, tiny_model_path, t
     assert differences(fetched(two), weights_of(resumed)) < 5e-6
 
 
+def test_two_ranks_choose_the_tokens_that_one_would(ranked, tiny_model_path):
+    settings = {"token_share": 0.4, "aggregation": "sequence_mean", "tokens_per_micro_batch": 60}
+    two, one = ranked(2, **settings), make_learner(tiny_model_path, **settings)
+    for sequences in (ragged_sequences(), ragged_sequences()[:1]):  # with one sequence the second rank works on a dummy
+        ours, alone = (learner.step(sequences, STEADY) for learner in (two, one))
+        assert ours.n_tokens == alone.n_tokens == int(np.ceil(0.4 * sum(len(s.token_ids) for s in sequences)))
+        assert ours.loss == pytest.approx(alone.loss, abs=1e-5)
+        assert ours.metrics == pytest.approx(alone.metrics, rel=1e-4, abs=1e-5)
+    assert differences(fetched(two), weights_of(one)) < 5e-6
+
+
 def test_fewer_sequences_than_ranks_no_signal_and_bad_input(ranked, tiny_model_path, tmp_path):
     two, one = (
         ranked(2, kl_coefficient=0.1, updates_per_step=2),
