@@ -273,12 +273,16 @@ def test_a_sweep_writes_the_regime_map(tmp_path: Path) -> None:
     console = Console(record=True, width=120, file=(tmp_path / "out.txt").open("w"))
     simulate_command(["sec"], SMALL, ["noise=0,0.3", "spread=0.5,2"], Effort(2, 1, tmp_path), console)
     text = console.export_text()
-    assert "noise 0.3, spread 2" in text
     assert "4 regimes" in text
     data = json.loads((tmp_path / "map.json").read_text())
     assert [entry["regime"]["spread"] for entry in data["regimes"]] == [0.5, 2.0, 0.5, 2.0]
-    verdicts = [entry["rows"][1]["verdict"] for entry in data["regimes"]]
-    wins = next(line for line in text.splitlines() if line.split("│")[1:2] == [" sec    "])
-    assert [cell.strip() for cell in wins.split("│")[2:5]] == [str(verdicts.count(word)) for word in ("wins", "ties", "loses")]
+    rows = [entry["rows"][1] for entry in data["regimes"]]
+    lines = [line.split() for line in text.splitlines()]
+    for noise, spread, row in zip((0, 0, 0.3, 0.3), (0.5, 2, 0.5, 2), rows, strict=True):
+        shown = next(line[4] for line in lines if line[:2] == [str(noise), str(spread)])
+        mean = f"{100 * row['difference_to_uniform']['mean']:+.1f}"
+        assert shown == (f"({mean})" if row["verdict"] == "ties" else mean)
+    verdicts = [row["verdict"] for row in rows]
+    assert next(line[1:] for line in lines if line[:1] == ["sec"]) == [str(verdicts.count(w)) for w in ("wins", "ties", "loses")]
     assert (tmp_path / "map.png").is_file()
     assert (tmp_path / "map.svg").is_file()

@@ -15,14 +15,12 @@ from matplotlib.figure import Figure
 from trainer.report.style import STYLE, ordered_colours
 from trainer.simulate.compare import N_POINTS, REFERENCE, Comparison, Row
 from trainer.simulate.run import ORACLE
-from trainer.simulate.statistics import interval
 from trainer.simulate.sweep import Regime
 from trainer.simulate.tables import ordered
 
 PAPER: Any = {**STYLE, "svg.fonttype": "path"}
 REFERENCE_COLOUR, ORACLE_COLOUR = "#1f2328", "#8a8f98"
 DIVERGING = LinearSegmentedColormap.from_list("gain", ["#c4572a", "#f3d9cb", "#ffffff", "#cfe0f3", "#2f6fc0"])
-N_BAND = 6  # curves with a band at most; more would hide one another
 
 
 def draw_comparison(comparison: Comparison, stem: Path) -> list[Path]:
@@ -47,7 +45,9 @@ def draw_map(regimes: Sequence[Regime], stem: Path) -> list[Path]:
         figure = Figure(figsize=(2.2 + 0.78 * len(regimes), 1.7 + 0.34 * len(names)), layout="constrained")
         axis = figure.subplots()
         bound = max(float(np.abs(value).max()), 1e-9)
-        axis.imshow(value, cmap=DIVERGING, norm=TwoSlopeNorm(0.0, -bound, bound), aspect="auto", interpolation="nearest")
+        axis.set_facecolor("#f1f2f3")  # shows through where recipes tie
+        told_apart = np.where([[cell == "ties" for cell in line] for line in word], np.nan, value)
+        axis.imshow(told_apart, cmap=DIVERGING, norm=TwoSlopeNorm(0.0, -bound, bound), aspect="auto", interpolation="nearest")
         for i, j in np.ndindex(value.shape):
             tie = word[i][j] == "ties"
             shown = f"({value[i, j]:+.1f})" if tie else f"{value[i, j]:+.1f}"
@@ -91,10 +91,8 @@ def _curves(axis: Axes, comparison: Comparison, rows: Sequence[Row], colours: Se
     for row, colour in zip(rows, colours, strict=True):
         dashes = (0, (4, 2)) if row.name == ORACLE else "-"
         width = 2.2 if row.name == REFERENCE else 1.5
-        axis.plot(share, row.curve_ST.mean(axis=0), color=colour, linestyle=dashes, linewidth=width, label=row.name)
-        if len(rows) <= N_BAND or row.name == REFERENCE:
-            bands = [interval(level_S) for level_S in row.curve_ST.T]
-            axis.fill_between(share, [b.low for b in bands], [b.high for b in bands], color=colour, alpha=0.12, linewidth=0)
+        over = 3 if row.name == REFERENCE else 2
+        axis.plot(share, row.curve_ST.mean(axis=0), color=colour, linestyle=dashes, linewidth=width, zorder=over)
     axis.set_title("mean true pass rate of the pool", loc="left")
     axis.set_xlabel("thousand rollouts spent, rejected ones included")
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
@@ -107,13 +105,14 @@ def _differences(axis: Axes, rows: Sequence[Row], colours: Sequence[str]) -> Non
     for place, (row, colour) in enumerate(zip(rows, colours[1:], strict=True)):
         mean, low, high = (100 * value for value in row.difference)
         axis.plot([low, high], [place, place], color=colour, linewidth=2.2)
-        axis.plot(
-            mean, place, "o", color=colour, markersize=5.5, markerfacecolor="white" if row.difference.word == "ties" else colour
-        )
+        face = "white" if row.difference.word == "ties" else colour
+        axis.plot(mean, place, "o", color=colour, markersize=5.5, markerfacecolor=face)
+        axis.annotate(f"{mean:+.1f}", (high, place), (7, 0), textcoords="offset points", va="center", color=colour, fontsize=8.5)
     axis.set_yticks(range(len(rows)), [row.name for row in rows])
     for label, colour in zip(axis.get_yticklabels(), colours[1:], strict=True):
         label.set_color(colour)
     axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.margins(x=0.12)
     axis.tick_params(axis="y", length=0)
     axis.grid(visible=False, axis="y")
     axis.set_title("final level minus uniform (black), 95 % t interval", loc="left")

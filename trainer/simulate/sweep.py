@@ -20,10 +20,6 @@ class Regime:
     values: Mapping[str, float]  # of the swept numbers
     comparison: Comparison
 
-    @property
-    def label(self) -> str:
-        return ", ".join(f"{key} {value:g}" for key, value in self.values.items())
-
 
 def read_axes(texts: Sequence[str]) -> Axes:
     """The axes of a sweep.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -36,14 +37,15 @@ def comparison_table(comparison: Comparison) -> Table:
 
 
 def map_table(regimes: Sequence[Regime]) -> Table:
-    """Recipes against regimes: points of final pass rate over uniform, coloured where the interval excludes 0."""
+    """Regimes down, recipes across: points of final pass rate over uniform, coloured where the interval excludes 0."""
     comparison = regimes[0].comparison
     table = _table(f"final pass rate minus uniform's, points; {comparison.seeds} paired seeds per regime; ties in brackets")
-    for title in ("regime", "uniform", *(row.name for row in comparison.rows[1:])):
-        table.add_column(title, justify="left" if title == "regime" else "right", overflow="fold")
+    for title in (*regimes[0].values, *(row.name for row in comparison.rows)):
+        table.add_column(title.replace("_", "_\n"), justify="right", overflow="fold")
     for regime in regimes:
         first, *others = regime.comparison.rows
-        table.add_row(regime.label, f"{100 * first.final:.1f} %", *(_cell(row.difference) for row in others))
+        values = (f"{value:g}" for value in regime.values.values())
+        table.add_row(*values, f"{100 * first.final:.1f} %", *(_cell(row.difference) for row in others))
     return table
 
 
@@ -88,4 +90,6 @@ def _cell(value: Interval) -> Text:
 
 
 def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", header_style="dim", border_style="dim")
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", border_style="dim", box=SIMPLE_HEAD)
+    table.padding, table.pad_edge = (0, 1, 0, 0), False
+    return table
