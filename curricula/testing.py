@@ -272,8 +272,8 @@ def check_propensity_is_frequency(case: Case) -> None:
     """Over seeds, each prompt comes as often as its propensity says, at the start, in mid-epoch and at its end (5 sigma).
 
     A selector with ``conditional_propensity`` states the probability given its other draws, which differs from plan to plan;
-    then a prompt's visits, each weighted by 1 / propensity, average one (what an importance-weighted estimate needs). Around an inner
-    selector that takes prompts in an order they may average less: the probability that the other draws let the prompt have a turn.
+    then a prompt's visits, each weighted by 1 / propensity, average one (what an importance-weighted estimate needs). Around an
+    inner selector that has an order they may average less: the probability that the other draws let the prompt have a turn.
     """
     if case.stage != "selector":
         return

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from curricula.growth import carried_fields, distribution_in, row_in
 from curricula.groups import pass_rates
 from curricula.inclusion import choose, top
 from curricula.ladder import certain_then, pass_rate_order
@@ -74,6 +75,14 @@ class Space:
         return SpaceState(
             inside_N, np.zeros(n, np.bool_), value_N, value_N.copy(), size_K.copy(), size_K, np.zeros(k), none_K, np.full(k, np.nan)
         )
+
+    def carry(self, state: SpaceState, old: PromptPool, new: PromptPool) -> SpaceState:
+        """What is added to a distribution waits outside its set."""
+        grown: SpaceState = carried_fields(state, self.init(new), old, new)
+        added_N = np.isin(new.distribution_N, distribution_in(old, new))
+        added_N[row_in(old, new)] = False
+        grown.inside_N[added_N] = False
+        return grown
 
     def grows(self, before: float, now: float) -> bool:
         """Has the mean score stood still? Not in the first pass, which has nothing before it (NaN)."""
