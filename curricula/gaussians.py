@@ -11,7 +11,7 @@ import numpy as np
 from curricula.types import Floats, Ints
 
 REACH = 8.0  # standard deviations beyond which a normal distribution is taken to be over
-NODES = 4096  # at most this many places at which the distribution functions are compared
+NODES = 1024  # at most this many places at which the distribution functions are compared
 RIDGE = 1e-4  # added to the diagonal of a covariance: points of one distribution lie on top of each other
 ROUNDS = 20  # of expectation maximisation
 

@@ -28,7 +28,7 @@ class Floored:
     """
 
     inner: Distribution = DumpUCB()
-    share: float = 0.05
+    share: float = 0.02
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:

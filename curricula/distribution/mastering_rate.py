@@ -131,8 +131,6 @@ def _rates(scores: History) -> tuple[Floats, Floats]:
 def _all_before(before_KK: Bools) -> Bools:
     """(K, K) row k: everything that k builds on, at any distance."""
     reach_KK = before_KK.copy()
-    while True:
-        further_KK = reach_KK | (reach_KK.astype(np.int64) @ before_KK.astype(np.int64) > 0)
-        if (further_KK == reach_KK).all():
-            return reach_KK
-        reach_KK = further_KK
+    for k in range(len(reach_KK)):  # by way of k
+        reach_KK |= reach_KK[:, k : k + 1] & reach_KK[k]
+    return reach_KK

@@ -30,8 +30,8 @@ class PacState(NamedTuple):
 class ProgressAugmented:
     """Thompson sampling of what there is to learn, raised where pass rates rise. PAC (Progress-Augmented Advantage Curriculum).
 
-    Over the last ``window`` steps: s_adv = mean over steps of the mean signal, s_prog = least-squares slope of the mean score (the
-    window has length 1) divided by the sum of |slopes| over all distributions, utility u = (1 + s_prog) s_adv. Belief, from mean 0
+    Over the last ``window`` steps: s_adv = mean over steps of the mean signal, s_prog = least-squares slope of the mean score
+    divided by the sum of |slopes| over all distributions, utility u = (1 + s_prog) s_adv. Belief, from mean 0
     and variance 1: rho_k = share of the step's groups x K, 1/v' = 1/v + rho_k, m' = v' (m / v + rho_k u_k), then v <- v' + delta^2.
     P_k is the chance of being the largest, integrated numerically (the paper draws one arm per slot); equal shares in the
     first ``cold_start`` steps.
@@ -85,7 +85,7 @@ class ProgressAugmented:
         known_KW = np.isfinite(signal_KW)
         s_adv_K = np.where(known_KW, signal_KW, 0.0).sum(axis=1) / np.maximum(known_KW.sum(axis=1), 1)
         scores = window_of(scores, self.window)
-        x_KW = np.where(scores.step_KW == EMPTY, np.nan, scores.step_KW / (self.window - 1))
+        x_KW = np.where(scores.step_KW == EMPTY, np.nan, scores.step_KW)  # the unit of time cancels in s_prog
         return utilities(s_adv_K, slopes(x_KW, means_by_step(scores)))
 
 

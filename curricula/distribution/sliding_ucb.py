@@ -56,8 +56,7 @@ class SlidingUCB:
         return SlidingState(no_history(k, self.window), no_history(k, self.window))
 
     def probabilities(self, state: SlidingState, pool: PromptPool) -> Floats:
-        newest = state.drawn.newest  # steps without any signal move the window too
-        mean_K = pooled_means(window_of(state.signals._replace(newest=newest), self.window))
+        mean_K = pooled_means(window_of(state.signals, self.window))
         n_K = window_of(state.drawn, self.window).n_KW.sum(axis=1)
         return softmax(bounds(np.nan_to_num(mean_K), n_K, self.bonus), self.tau)
 

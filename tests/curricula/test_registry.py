@@ -13,7 +13,7 @@ from curricula.registry import parameters
         (
             "distribution",
             "dump_ubc",
-            "unknown distribution policy 'dump_ubc'; did you mean 'dump_ucb'.*known: dump_ucb, fixed, sec, uniform",
+            "unknown distribution policy 'dump_ubc'; did you mean 'dump_ucb'.*known: .*dump_ucb, .*fixed, .*sec, .*uniform",
         ),
         (
             "distribution",
