@@ -1,13 +1,14 @@
 """Selectors that follow an order: slices, cycles, growing sets and thresholds, by hand and as properties."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curricula import Curriculum, CurriculaError, PromptPool, build
+from curricula import CurriculaError, Curriculum, PromptPool, build
 from curricula.ladder import certain_then, pass_rate_order
 from curricula.selector.cyclical import Cyclical
 from curricula.selector.space import Space
@@ -129,7 +130,7 @@ def test_an_epoch_takes_its_share_of_the_distribution_without_a_repeat():
     for number in range(sum(sizes)):
         came.extend(step(curriculum, number, 1).prompt_B.tolist())
     edge = np.cumsum([0, *sizes])
-    for a, b in zip(edge[:-1], edge[1:], strict=True):
+    for a, b in pairwise(edge):
         assert len(set(came[a:b])) == b - a
     assert curriculum._state["selector"].share_K.tolist() == [0.5]
 

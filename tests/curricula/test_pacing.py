@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 
-from curricula import Curriculum, CurriculaError, Feedback, PromptPool, build, register
+from curricula import CurriculaError, Curriculum, Feedback, PromptPool, build, register
 from curricula.filter.difficulty_band import DifficultyBand
 from curricula.paced import Clock, Paced
 from curricula.pacing.feedback import FeedbackDriven
