@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from curricula.growth import carried_fields, distribution_in, row_in
 from curricula.groups import pass_rates
+from curricula.growth import carried_fields, distribution_in, row_in
 from curricula.inclusion import choose, top
 from curricula.ladder import certain_then, pass_rate_order
 from curricula.registry import register
