@@ -27,7 +27,7 @@ class MasteringState(NamedTuple):
 @register("distribution", "mastering_rate")
 @dataclass(frozen=True)
 class MasteringRate:
-    """Most to what is learnable now: its prerequisites are mastered, it and what follows are not. Mastering rate, arXiv 1906.06178.
+    """Most to what is learnable now: its prerequisites are mastered, it and what follows are not. Mastering rate, arXiv 2008.06456.
 
     From the last ``window`` steps in which a distribution was seen: mastery M = (mean pass rate - low) / (high - low), clipped to
     0..1, and progress a = |regression slope of the pass rate over steps| / the largest such. Attention =
