@@ -265,6 +265,7 @@ def test_a_comparison_prints_draws_and_writes(tmp_path: Path, capsys: pytest.Cap
     assert (data["budget_rollouts"], data["setting"]["levels"], data["seeds"]) == (96, 3, 2)
     by_seed = [row["final_pass_rate_by_seed"] for row in data["rows"][:2]]
     assert data["rows"][1]["difference_to_uniform"]["mean"] == pytest.approx(np.mean(by_seed[1]) - np.mean(by_seed[0]))
+    assert data["rows"][0]["updates"] <= 6
     assert (tmp_path / "comparison.png").stat().st_size > 10_000
     assert "</svg>" in (tmp_path / "comparison.svg").read_text()
 

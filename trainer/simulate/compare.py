@@ -31,6 +31,7 @@ class Row:
     name: str
     curve_ST: Floats  # (seeds, N_POINTS) mean true pass rate at equal shares of the budget
     live_share_S: Floats  # live groups / generated groups
+    updates_S: Ints  # of the learner; refills make fewer of them out of the same rollouts
     reach_S: Ints  # rollouts until uniform's final level of the same seed; the whole budget where it was not reached
     reached_S: Floats  # 1 where it was reached
     final: float
@@ -119,6 +120,7 @@ def _row(name: str, runs: Sequence[Run], reference: Sequence[Run], budget: int) 
         name=name,
         curve_ST=curve_ST,
         live_share_S=np.array([run.n_live / max(run.n_groups, 1) for run in runs]),
+        updates_S=np.array([run.n_updates for run in runs]),
         reach_S=np.array([rollouts for rollouts, _ in reaches]),
         reached_S=np.array([float(reached) for _, reached in reaches]),
         final=float(curve_ST[:, -1].mean()),

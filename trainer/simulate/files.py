@@ -45,6 +45,7 @@ def _row(row: Row, curves: bool) -> dict[str, Any]:
         "area_under_curve": row.area,
         "area_difference_to_uniform": row.area_difference._asdict(),
         "live_group_share": float(row.live_share_S.mean()),
+        "updates": float(row.updates_S.mean()),
         "rollouts_to_uniform_final": row.reach,
         "seeds_that_did_not_reach_it": row.censored,
         "final_pass_rate_by_seed": row.curve_ST[:, -1].tolist(),
