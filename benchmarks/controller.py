@@ -1,15 +1,22 @@
-"""What deciding and learning cost: plan + judge + update on a pool of a million prompts, and the knapsack against naive solvers.
+"""What deciding and learning cost: plan + judge + update on large pools, against naive forms in the same process.
 
-    python benchmarks/controller.py [--prompts 1000000] [--json controller.json]
+    OMP_NUM_THREADS=1 python benchmarks/controller.py [--prompts 1000000] [--recipes uniform sec ...] [--json controller.json]
+    OMP_NUM_THREADS=1 python benchmarks/controller.py --prompts 10000000 --recipes uniform dump_ucb mopps combined
+    OMP_NUM_THREADS=1 python benchmarks/controller.py --prompts 100000 --distributions 10000 --recipes dump_ucb sec discounted_ucb
 
-Medians over steps, in milliseconds, on the machine that runs it; the knapsack's rivals run in the same process on the same input.
+Medians over steps, in milliseconds, on the machine that runs it, and the process's largest memory. The naive selector draws one
+prompt after another from a list of weights that is made anew for each, as a pool sampler without arrays does. The knapsack against
+a heap and dynamic programming: benchmarks/knapsack.py and the last lines here.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import heapq
 import json
+import random
+import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +26,7 @@ import numpy as np
 
 from curricula import Curriculum, Estimate, Feedback, Outcome, PromptPool, RolloutPlan
 from curricula.budget.knapsack import Knapsack
+from curricula.draws import draw_quota
 from curricula.marginals import plug_in_marginals
 from curricula.recipes import RECIPES
 
@@ -68,6 +76,33 @@ def time_recipe(name: str, pool: PromptPool, n_groups: int, group_size: int, n_s
         rows.append((plan_ms, judge_ms, update_ms, plan_ms + judge_ms + update_ms))
     settled = np.array(rows[n_steps // 4 :])  # the seen-group memory has filled
     return dict(zip(("plan_ms", "judge_ms", "update_ms", "total_ms"), np.median(settled, axis=0).round(3).tolist(), strict=True))
+
+
+def naive_draw(n_prompts: int) -> int:
+    """One prompt from Python lists of ids and weights."""
+    weights = [1.0 if i % 3 else 0.2 for i in range(n_prompts)]
+    return random.choices(range(n_prompts), weights)[0]
+
+
+def print_distribution_stage(pool: PromptPool, recipes: list[str]) -> None:
+    """The distribution's own part of a step: probabilities, the draw of the quota, learning from 512 groups."""
+    for name in recipes:
+        curriculum = Curriculum.from_recipe(name, pool)
+        policy, state = curriculum.stages.distribution, curriculum.stages.distribution.init(pool)
+        outcome = answer(curriculum.plan(0, 512, 4096), np.full(len(pool), 0.5))
+        feedback = Feedback(outcome, curriculum.judge(outcome))
+        state = policy.update(state, pool, feedback)
+        share_K = policy.probabilities(state, pool)
+        rng = np.random.default_rng(0)
+        draw = functools.partial(draw_quota, share_K, pool.size_K, 512, rng, pool.name_order_K)
+        parts: dict[str, Callable[[], Any]] = {
+            "probabilities": functools.partial(policy.probabilities, state, pool),
+            "quota": draw,
+            "update": functools.partial(policy.update, state, pool, feedback),
+        }
+        timed = {part: float(np.median([milliseconds(call)[0] for _ in range(30)])) for part, call in parts.items()}
+        said = "  ".join(f"{part} {value:.3f}" for part, value in timed.items())
+        print(f"{name:20s} distribution stage alone, ms: {said}  together {sum(timed.values()):.3f}")
 
 
 def heap_knapsack(p: list[float], n_units: int, lo: int, hi: int) -> list[int]:
@@ -132,17 +167,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prompts", type=int, default=1_000_000)
     parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--distributions", type=int, default=N_DISTRIBUTIONS)
+    parser.add_argument("--recipes", nargs="+", default=list(RECIPES))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    build_ms, pool = milliseconds(lambda: make_pool(options.prompts))
+    build_ms, pool = milliseconds(lambda: make_pool(options.prompts, options.distributions))
     once_ms, _ = milliseconds(lambda: (pool.canonical_N, pool.place_N, pool.row_place_N, pool.fingerprint))
     print(f"pool of {options.prompts} prompts: {build_ms:.0f} ms to build, {once_ms:.0f} ms to order and fingerprint, once")
     results: dict[str, Any] = {"prompts": options.prompts, "recipes": {}, "knapsack": {}}
     for n_groups, group_size in SIZES:
-        for name in RECIPES:
+        for name in options.recipes:
             row = time_recipe(name, pool, n_groups, group_size, options.steps)
             results["recipes"][f"{name}/{n_groups}x{group_size}"] = row
             print(f"{name:28s} {n_groups:4d} x {group_size:2d}  " + "  ".join(f"{key} {value:7.3f}" for key, value in row.items()))
+    naive_ms, _ = milliseconds(lambda: naive_draw(options.prompts))
+    print(f"naive selector: {naive_ms:.1f} ms per draw, {512 * naive_ms:.0f} ms for 512 groups")
+    if options.distributions > N_DISTRIBUTIONS:
+        print_distribution_stage(pool, options.recipes)
+    print(f"largest memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
     for n_groups, n_units in ((512, 4096), (8192, 65536), (100_000, 800_000)):
         row = time_knapsack(n_groups, n_units, 20 if n_groups < 1e5 else 3, with_table=n_groups <= 512)
         results["knapsack"][f"{n_groups}x{n_units}"] = row

@@ -85,7 +85,7 @@ RECIPES: Mapping[str, Recipe] = {
     # distributions
     "pac": {"distribution": "pac"},
     "e2h": {"distribution": "e2h"},  # arXiv 2506.06632
-    "mastering_rate": {"distribution": "mastering_rate"},  # arXiv 1906.06178
+    "mastering_rate": {"distribution": "mastering_rate"},  # arXiv 2008.06456
     "alp_gmm": {"distribution": "alp_gmm"},  # arXiv 1910.07224
     "learning_progress": {"distribution": "learning_progress"},  # arXiv 1707.00183
     "discounted_ucb": {"distribution": "discounted_ucb"},  # arXiv 0805.3415

@@ -99,3 +99,15 @@ def test_plans_stay_valid_after_growth() -> None:
         mean = curriculum.estimate(np.arange(len(curriculum.pool))).mean_B
         curriculum.grow(children(curriculum.pool, new, ["easy/00", "middle/12"], mean))
     assert len(curriculum.plan(9, N_GROUPS, N_ROLLOUTS)) == N_GROUPS
+
+
+def test_a_paced_policy_and_its_pacing_move_too() -> None:
+    recipe = {"selector": {"name": "epoch", "inner": "uniform"}, "distribution": {"name": "dump_ucb", "bonus": {"pacing": "linear"}}}
+    curriculum = Curriculum.from_recipe(recipe, small_pool())
+    run(curriculum, range(7))
+    n_drawn_K = curriculum.state_dict()["distribution.policy.n_drawn_K"]
+    curriculum.grow(larger(curriculum.pool))
+    state = curriculum.state_dict()
+    assert state["distribution.policy.n_drawn_K"].tolist() == [0, *n_drawn_K.tolist()]
+    assert state["distribution.pacings.0.n_steps"] == 7
+    assert len(curriculum.plan(7, N_GROUPS, N_ROLLOUTS)) == N_GROUPS
