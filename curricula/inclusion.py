@@ -34,9 +34,11 @@ class OpenArm(NamedTuple):
 
 def open_arms(pool: PromptPool, quota: Quota) -> Iterator[OpenArm]:
     """The distributions that give a prompt, in name order."""
+    any_blocked = bool(quota.blocked_N.any())
     for k in pool.name_order_K[quota.drawn_K[pool.name_order_K] > 0]:
         member = pool.members(k)
-        yield OpenArm(member[~quota.blocked_N[member]], float(quota.expected_K[k]), int(quota.drawn_K[k]))
+        prompt_n = member[~quota.blocked_N[member]] if any_blocked else member
+        yield OpenArm(prompt_n, float(quota.expected_K[k]), int(quota.drawn_K[k]))
 
 
 def choose(pool: PromptPool, quota: Quota, weigh: Weigh, floor: float, rng: np.random.Generator) -> Selection:
@@ -58,8 +60,9 @@ def systematic(probability_n: Floats, drawn: int, rng: np.random.Generator) -> I
     below the sum's fraction hit once more than the others, so the offset is drawn among those that hit ``drawn`` times.
     Errors: CurriculaError when the sum does not fit the count.
     """
-    possible = np.flatnonzero(probability_n)
-    edge = np.cumsum(probability_n[possible])
+    is_possible = probability_n != 0
+    possible = None if is_possible.all() else np.flatnonzero(is_possible)  # with a floor all are: spares two passes
+    edge = np.cumsum(probability_n if possible is None else probability_n[possible])
     total = float(edge[-1]) if len(edge) else 0.0
     if abs(total - np.round(total)) < NEAR_WHOLE * max(1.0, total):
         total = float(np.round(total))
@@ -71,7 +74,8 @@ def systematic(probability_n: Floats, drawn: int, rng: np.random.Generator) -> I
     offset = rng.random()
     offset = offset * fraction if drawn > whole else fraction + offset * (1 - fraction)
     place = np.searchsorted(edge, offset + np.arange(drawn), side="right")
-    return possible[_distinct_within(place, len(possible))]
+    place = _distinct_within(place, len(edge))
+    return place if possible is None else possible[place]
 
 
 def _distinct_within(place: Ints, n: int) -> Ints:
@@ -126,11 +130,12 @@ def _capped(weight_n: Floats, expected: float) -> Floats:
     left = expected - np.arange(n_most - 1, -1, -1)  # when all larger ones are certain
     is_open = left * head < weight_to_here
     if not is_open.any():
-        return (weight_n >= head[0]).astype(np.float64)
+        return np.where(weight_n >= head[0], 1.0, 0.0)
     last = int(np.flatnonzero(is_open)[-1])
     with np.errstate(over="ignore"):
-        open_n: Floats = weight_n / weight_to_here[last] * left[last]
-    return np.where(weight_n > head[last], 1.0, open_n)
+        probability_n: Floats = weight_n / weight_to_here[last] * left[last]
+    probability_n[weight_n > head[last]] = 1.0
+    return probability_n
 
 
 def boltzmann(score_n: Floats, temperature: float, expected: float) -> Floats:

@@ -29,8 +29,8 @@ class DifficultyPools:
 
     As in prime-rl (the trainer of INTELLECT-2, arXiv 2505.07291), weights 0.2, 1, 0.2 and 1 for unseen. It draws with replacement;
     here a prompt comes at most once in a plan, with an exact chance. A late group does not replace a newer one, and ``floor`` is
-    the share of each quota spread evenly over all open prompts (both ours). It needs no belief; it forgets all but the last group, so
-    with small groups a prompt changes its pool by chance alone.
+    the share of each quota spread evenly over all open prompts (both ours). It needs no belief; it forgets all but the last group,
+    so with small groups a prompt changes its pool by chance alone.
 
     >>> DifficultyPools().weights(np.array([0.0, 0.5, np.nan, 0.9]))
     array([0.2, 1. , 1. , 0.2])

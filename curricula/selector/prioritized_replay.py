@@ -34,8 +34,9 @@ class PrioritizedReplay:
 
     Departures: of n open prompts of which u are unseen, the share u / n of a quota goes to the unseen, drawn evenly (PLR's
     "proportionate", per plan and not per draw). Prompts are drawn without replacement, by (1 - rho) min(1, c x P_score) + rho
-    min(1, c' x P_stale), so rho keeps its meaning where the score makes prompts certain. Equal scores share alike. There is no
-    further floor: staleness brings every prompt back unless rho is 0. Ranks are sorted at every plan, over the seen prompts.
+    min(1, c' x P_stale), so rho keeps its meaning where the score makes prompts certain. Equal scores share alike.
+    ``floor`` is the share of each quota spread evenly over all open prompts (ours; without it a low rank has a chance of 1e-10,
+    which no importance weight survives). Ranks are sorted at every plan, over the seen prompts.
 
     >>> rank_weights(np.array([0.9, 0.1, 0.5, 0.5]), 1.0).round(4)  # 1, 1/4, and the mean of 1/2 and 1/3
     array([1.    , 0.25  , 0.4167, 0.4167])
@@ -45,14 +46,15 @@ class PrioritizedReplay:
     rho: float = 0.1  # share of staleness
     alpha: float = 1.0  # weight of the newest group in a prompt's score
     signal: Signal = "learnability"
+    floor: float = 0.05
 
     def __post_init__(self) -> None:
         if not 0 < self.beta < np.inf:
             raise CurriculaError(f"prioritized_replay.beta: expected a finite number above 0, got {self.beta}")
         if not 0 < self.alpha <= 1:
             raise CurriculaError(f"prioritized_replay.alpha: expected a number above 0 and at most 1, got {self.alpha}")
-        if not 0 <= self.rho <= 1:
-            raise CurriculaError(f"prioritized_replay.rho: expected 0..1, got {self.rho}")
+        if not (0 <= self.rho <= 1 and 0 <= self.floor <= 1):
+            raise CurriculaError(f"prioritized_replay: expected rho and floor in 0..1, got rho={self.rho}, floor={self.floor}")
 
     def init(self, pool: PromptPool) -> ReplayState:
         return ReplayState(np.zeros(len(pool), np.float32), np.full(len(pool), -1, np.int32), np.array(0, np.int64))
@@ -67,7 +69,7 @@ class PrioritizedReplay:
                 probability_n[seen_n] = self._replayed(score, age, expected * float(seen_n.mean()))
             return probability_n
 
-        return choose(pool, quota, weigh, 0.0, rng)
+        return choose(pool, quota, weigh, self.floor, rng)
 
     def _replayed(self, score_n: NDArray[np.float32], age_n: Ints, expected: float) -> Floats:
         by_score = proportional(rank_weights(score_n, self.beta), expected)

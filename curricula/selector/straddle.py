@@ -45,8 +45,6 @@ class Straddle(Stateless):
         n_easy = int(np.count_nonzero(easy_n))
         n_hard = len(easy_n) - n_easy
         from_easy = min(max(expected / 2, expected - n_hard), n_easy)
-        probability_n = np.zeros(len(easy_n))
-        for side_n, n in ((easy_n, from_easy), (~easy_n, expected - from_easy)):
-            if n > 0:
-                probability_n[side_n] = top(-np.abs(pass_rate_n[side_n] - self.target), n)
-        return probability_n
+        score_n = -np.abs(pass_rate_n - self.target)
+        from_either = ((easy_n, from_easy), (~easy_n, expected - from_easy))
+        return sum((top(np.where(side_n, score_n, -np.inf), n) for side_n, n in from_either if n > 0), np.zeros(len(easy_n)))

@@ -34,7 +34,7 @@ class ThompsonNearest(Stateless):
     >>> from curricula.curriculum import Curriculum
     >>> pool = PromptPool.from_columns("abcd", "xxxx", prior_pass_rate=[0.02, 0.5, 0.5, 0.98])
     >>> recipe = {"belief": {"name": "beta", "prior_strength": 1e4}, "selector": {"name": "thompson_nearest", "floor": 0.0}}
-    >>> pool.ids[Curriculum.from_recipe(recipe, pool).plan(0, n_groups=2, n_rollouts=4).selection.prompt_B].tolist()
+    >>> sorted(pool.ids[Curriculum.from_recipe(recipe, pool).plan(0, n_groups=2, n_rollouts=4).selection.prompt_B].tolist())
     ['b', 'c']
     """
 

@@ -127,7 +127,7 @@ def test_probabilities_sum_to_the_expected_number(weight, share, temperature):
         assert probability.min() >= 0
         assert probability.max() <= 1 + 1e-12
         assert probability.sum() == pytest.approx(expected, rel=1e-9)
-    below = (by_weight > 0) & (by_weight < 1 - 1e-9) & (weight_n > 0)  # one factor for all that are neither certain nor out
+    below = (by_weight > 0) & (by_weight < 1 - 1e-9) & (weight_n > 1e-200)  # one factor for all that are neither certain nor out
     if below.sum() > 1 and np.count_nonzero(weight_n) > expected:
         np.testing.assert_allclose(by_weight[below] / weight_n[below], (by_weight[below] / weight_n[below])[0], rtol=1e-6)
         certain = by_weight >= 1 - 1e-9
