@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from curricula.growth import carried_state
-from curricula.growth import carried_state
 from curricula.registry import kind_of
 from curricula.stages import Believed, Pacing, Quota
 from curricula.types import CurriculaError, Estimate, Feedback, Floats, Ints, Outcome, PromptPool, Selection, Verdict
@@ -120,10 +119,6 @@ class Paced:
         learned = self.now(state).update(state.policy, pool, feedback)
         paced = (p.update(s, pool, feedback) for (_, p), s in zip(self.pacings, state.pacings, strict=True))
         return PacedState(learned, tuple(paced))
-
-    def carry(self, state: PacedState, old: PromptPool, new: PromptPool) -> PacedState:
-        pacings = (carried_state(p, s, old, new) for (_, p), s in zip(self.pacings, state.pacings, strict=True))
-        return PacedState(carried_state(self.policy, state.policy, old, new), tuple(pacings))
 
     def now(self, state: PacedState) -> Any:
         """The policy with the values of this moment."""

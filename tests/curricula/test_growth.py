@@ -102,7 +102,8 @@ def test_plans_stay_valid_after_growth() -> None:
 
 
 def test_a_paced_policy_and_its_pacing_move_too() -> None:
-    recipe = {"selector": {"name": "epoch", "inner": "uniform"}, "distribution": {"name": "dump_ucb", "bonus": {"pacing": "linear"}}}
+    bonus = {"pacing": "linear", "steps": 50}
+    recipe = {"selector": {"name": "epoch", "inner": "uniform"}, "distribution": {"name": "dump_ucb", "bonus": bonus}}
     curriculum = Curriculum.from_recipe(recipe, small_pool())
     run(curriculum, range(7))
     n_drawn_K = curriculum.state_dict()["distribution.policy.n_drawn_K"]
