@@ -72,7 +72,7 @@ def test_describe_tells_defaults_and_state_sizes():
     dump = rows["distribution", "dump_ucb"]
     assert dump.summary.startswith("Softmax over upper confidence bounds")
     assert dump.defaults["tau"] == 0.1
-    assert (dump.state_bytes_per_prompt, dump.state_bytes_per_distribution) == (0, 300 * 8 + 16)
+    assert (dump.state_bytes_per_prompt, dump.state_bytes_per_distribution) == (0, 300 * 8 + 24)
     assert rows["belief", "beta"].state_bytes_per_prompt == 12
     assert rows["selector", "uniform"].state_bytes_per_prompt == 4
 
