@@ -1,9 +1,10 @@
 """Credit for thoughts that are scored at several token budgets: AnytimeReasoner's BRPO, arXiv 2505.13438.
 
-A host cuts each completion of a group at S budgets, forces A summary answers behind each cut, and scores them. The tables here are
-(G, S): the mean score of completion g at budget s; one that ends before a budget keeps its score for all that follow. An `Outcome` has
-one reward per rollout, so this is no policy: the host has to supply the table, apply the advantages to the thinking tokens of
-segment s (between cut s - 1 and cut s), and train the summaries with `summary_advantages`. ``probability_S`` may follow a pacing.
+A host cuts each completion of a group at S budgets, forces A summary answers behind each cut, and scores them. The tables here
+are (G, S): the mean score of completion g at budget s; one that ends before a budget keeps its score for all that follow. An
+`Outcome` has one reward per rollout, so this is no policy: the host has to supply the table, apply the advantages to the thinking
+tokens of segment s (between cut s - 1 and cut s), and train the summaries with `summary_advantages`. ``probability_S`` may follow
+a pacing.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def budget_probabilities(budget_S: Ints, kind: Literal["uniform", "linear", "bas
     if len(budget_S) == 0 or (np.diff(budget_S, prepend=0) <= 0).any():
         raise CurriculaError(f"budget split: expected rising budgets > 0, got {budget_S}")
     weight_S = {"uniform": np.ones(len(budget_S)), "linear": budget_S.astype(np.float64), "base": np.eye(len(budget_S))[-1]}[kind]
-    return weight_S / weight_S.sum()
+    return np.asarray(weight_S / weight_S.sum())
 
 
 def budget_returns(score_GS: Floats, probability_S: Floats) -> Floats:

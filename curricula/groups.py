@@ -81,7 +81,7 @@ def relative_variances(outcome: Outcome) -> Floats:
     """
     n_B = n_scored(outcome)
     most_B = (n_B // 2) * ((n_B + 1) // 2) / np.maximum(n_B * (n_B - 1), 1)
-    return sample_variances(*scored(outcome), len(outcome.plan)) / np.where(n_B >= 2, most_B, np.nan)
+    return np.asarray(sample_variances(*scored(outcome), len(outcome.plan)) / np.where(n_B >= 2, most_B, np.nan))
 
 
 def normalised_advantages(outcome: Outcome) -> Floats:

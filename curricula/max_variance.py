@@ -12,8 +12,8 @@ TIE = 1e-12  # variances this close are equal: rounding must not choose between 
 def max_variance(value_n: Floats, m: int) -> Ints:
     """(m,) ascending places of the m values with the largest variance; all places where there are no more than m.
 
-    The best part is always the k largest and the m - k smallest for some k, so m + 1 candidates are enough (PODS, arXiv 2504.13818).
-    Among equal candidates the one with the fewest large values wins, among equal values the earlier place.
+    The best part is always the k largest and the m - k smallest for some k, so m + 1 candidates are enough (PODS, arXiv
+    2504.13818). Among equal candidates the one with the fewest large values wins, among equal values the earlier place.
 
     >>> max_variance(np.array([1, 0, 0.5, 0.2, 0, 1, 0.2, 0.9]), 4)
     array([0, 1, 4, 5])

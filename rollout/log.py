@@ -9,9 +9,9 @@ else, makes a new schema. Schema 1, by ``kind``:
 ``group`` (one per group of an attempt)
     run, step, attempt, round (the last one), group (id), prompt (id), distribution (name), propensity (inclusion probability),
     probability (of the distribution's arm at the decision), n_asked, kept, reason (`Reason`, lower case), weight (factor on its
-    advantages, 1 by default), max_tokens (completion limit, 0 = the recipe's, by default); then one entry per rollout: rewards (raw;
-    null = none), shaped (what advantages are made of; the raw rewards by default), statuses (`Status`, lower case), n_tokens, finish,
-    logprob_sums (of the drawn tokens), versions (policy), engines, gradient (enters the update).
+    advantages, 1 by default), max_tokens (completion limit, 0 = the recipe's, by default); then one entry per rollout: rewards
+    (raw; null = none), shaped (what advantages are made of; the raw rewards by default), statuses (`Status`, lower case),
+    n_tokens, finish, logprob_sums (of the drawn tokens), versions (policy), engines, gradient (enters the update).
 ``attempt`` (after its groups)
     run, step, attempt, round, pool (fingerprint), distributions (K names), probabilities (K), n_groups, n_rollouts, n_carried,
     n_unspent, reward_range, refill, renormalise (advantages come from the rollouts with gradient alone; false by default), facts

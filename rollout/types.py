@@ -112,7 +112,7 @@ class Attempt:
     judged_B: list[list[Judged]]
     outcome: Outcome
     verdict: Verdict
-    shaped_R: Floats = field(default=None)  # type: ignore[assignment]  # (R,) what advantages are made of; the raw reward by default
+    shaped_R: Floats = field(default=None)  # type: ignore[arg-type]  # (R,) what advantages are made of; the raw reward by default
 
     def __post_init__(self) -> None:
         reward_R = self.outcome.reward_R

@@ -19,10 +19,10 @@ from curricula.types import Bools, CurriculaError, Floats, Ints, Outcome, Prompt
 class BalancedKeep(Stateless):
     """Of each group train on ``n_kept`` rollouts, half of them correct and half wrong. Reinforce-Ada, arXiv 2510.04996.
 
-    Where one side has too few, the other fills up; the odd one of an odd number is a wrong one. Correct is a score above ``threshold``.
-    The baseline stays the mean over everything that was drawn. The recommended setting divides by no deviation
-    (``learner.advantage: dr_grpo``). The released code takes the first of each side to arrive, and short answers arrive first; here the
-    choice is random, drawn from the step and the attempt alone, so a judgement can be repeated.
+    Where one side has too few, the other fills up; the odd one of an odd number is a wrong one. Correct is a score above
+    ``threshold``. The baseline stays the mean over everything that was drawn. The recommended setting divides by no deviation
+    (``learner.advantage: dr_grpo``). The released code takes the first of each side to arrive, and short answers arrive first;
+    here the choice is random, drawn from the step and the attempt alone, so a judgement can be repeated.
 
     >>> from curricula.curriculum import Curriculum
     >>> from curricula.testing import answer, small_pool

@@ -16,14 +16,15 @@ from curricula.types import CurriculaError, Outcome, PromptPool, Verdict
 @register("downsampling", "pods")
 @dataclass(frozen=True)
 class Pods(Stateless):
-    """Of each group train on the ``n_kept`` rollouts whose rewards vary most, and compare them with each other. PODS, arXiv 2504.13818.
+    """Train on those ``n_kept`` rollouts of each group whose rewards vary most, compared among themselves. PODS, arXiv 2504.13818.
 
-    Many rollouts are generated, few are learned from. The part is found by sort and scan (`curricula.max_variance`); of equal rewards
-    the earlier rollouts are taken. Groups with no more than ``n_kept`` scored rollouts keep all. With ``renormalise`` the learner
-    makes the advantages from the kept rollouts, as published; without it from the whole group, which keeps the baseline unbiased (and
-    is the variant of D3S inside groups, arXiv 2509.22115). The released code adds 1e-4 to the deviation, our learner 1e-6.
+    Many rollouts are generated, few are learned from. The part is found by sort and scan (`curricula.max_variance`); of equal
+    rewards the earlier rollouts are taken. Groups with no more than ``n_kept`` scored rollouts keep all. With ``renormalise`` the
+    learner makes the advantages from the kept rollouts, as published; without it from the whole group, which keeps the baseline
+    unbiased (and is the variant of D3S inside groups, arXiv 2509.22115). The released code adds 1e-4 to the deviation, our
+    learner 1e-6.
 
-    Choose by raw rewards: under a shaping policy the kept part is that of the raw rewards, its advantages those of the shaped ones.
+    Raw rewards decide; under a shaping policy the advantages of the chosen rollouts are made of shaped ones.
 
     >>> from curricula.curriculum import Curriculum
     >>> from curricula.testing import answer, small_pool

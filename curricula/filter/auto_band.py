@@ -47,7 +47,9 @@ class AutoBand:
 
     def __post_init__(self) -> None:
         if not 1 <= self.overhead < np.inf:
-            raise CurriculaError(f"auto_band.overhead: expected generated groups per kept group, >= 1 and finite, got {self.overhead}")
+            raise CurriculaError(
+                f"auto_band.overhead: expected generated groups per kept group, >= 1 and finite, got {self.overhead}"
+            )
         if not 0 < self.centre < 1:
             raise CurriculaError(f"auto_band.centre: expected a pass rate between 0 and 1, got {self.centre}")
         if not 1 <= self.memory < np.inf:

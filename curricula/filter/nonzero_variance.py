@@ -20,7 +20,8 @@ class NonZeroVariance(Stateless):
     """Keep a group if its rewards differ, and plan replacements for the others. DAPO's dynamic sampling, arXiv 2503.14476.
 
     Rewards that differ by no more than ``tolerance`` (share of the reward range) count as equal: std-normalised advantages would
-    blow such a near tie up to full size. DAPO's code keeps groups of one; they carry no signal and are turned down here.
+    blow such a near tie up to full size. ``refill: none`` is ScaleRL's filter (arXiv 2510.13786). DAPO's code keeps groups of
+    one; they carry no signal and are turned down here.
 
     >>> NonZeroVariance().refill
     'resample'

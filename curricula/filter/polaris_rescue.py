@@ -17,11 +17,11 @@ from curricula.verdicts import verdict
 @register("filter", "polaris_rescue")
 @dataclass(frozen=True)
 class Rescue(Stateless):
-    """Leave out groups with equal rewards and let others count twice in their places, if more than ``least`` differ. From POLARIS; ours.
+    """Leave out groups with equal rewards and let others count twice in their places. From POLARIS; the choice is ours.
 
-    A copy is a weight: a group that stands for two or three places gets weight 2 or 3. Copies go round the live groups, those with the
-    largest variance first and equals by group id, until each dead group has one. POLARIS draws them at random, but a filter has no
-    randomness here. With too few live groups nothing is copied.
+    A copy is a weight: a group that stands for two or three places gets weight 2 or 3. Copies go round the live groups, those
+    with the largest variance first and equals by group id, until each dead group has one. POLARIS draws them at random, but a
+    filter has no randomness here. Unless more than ``least`` of the groups are alive, nothing is copied.
 
     POLARIS copies rollouts, so the mean over tokens runs over all places; here it runs over the live groups alone. The update is
     therefore larger by places / live groups, which Adam's normalisation takes back and a plain step size does not.

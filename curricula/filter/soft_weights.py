@@ -13,18 +13,17 @@ from curricula.stages import Stateless
 from curricula.types import CurriculaError, Floats, Outcome, PromptPool, Refill, Verdict
 from curricula.verdicts import by_side, verdict
 
-TINY = 1e-12  # keeps the logarithm of a pass rate of 0 finite
-
 
 @register("filter", "soft_weights")
 @dataclass(frozen=True)
 class SoftWeights(Stateless):
     """Weigh every group by how much there is to learn from its pass rate p, 4 p (1 - p), and replace none. Ours.
 
-    No edge at which hard prompts fall out, and no generation beyond the plan. 4 p (1 - p) is the limit of strong KL regularisation
-    of what the theory of difficulty bands (arXiv 2504.03380) maximises: the divergence from the policy to its optimum with reward
-    scale ``kl_strength`` = 1 / beta, ln(1 - p + p e^s) - p s, here divided by its peak. A larger strength prefers harder prompts
-    (peak at 0.5, 0.42, 0.19 and 0.1 for 0, 1, 5 and 10). Groups with equal rewards are left out: they would dilute the mean over tokens.
+    No edge at which hard prompts fall out, and no generation beyond the plan. 4 p (1 - p) is the limit of strong KL
+    regularisation of what the theory of difficulty bands (arXiv 2504.03380) maximises: the divergence from the policy to its
+    optimum with reward scale ``kl_strength`` = 1 / beta, ln(1 - p + p e^s) - p s, here divided by its peak. A larger strength
+    prefers harder prompts (peak at 0.5, 0.42, 0.19 and 0.1 for 0, 1, 5 and 10). Groups with equal rewards are left out: they
+    would dilute the mean over tokens.
 
     Advantages that are divided by the group's deviation already weigh hard and easy groups up, so this evens them out again. The
     deviation is meant for whole groups: not together with ``pods``.
@@ -53,6 +52,6 @@ class SoftWeights(Stateless):
 
 
 def _divergence(rate: Floats, s: float) -> Floats:
-    with np.errstate(divide="ignore"):
-        inside = np.logaddexp(np.log(np.maximum(1.0 - rate, TINY)), np.log(np.maximum(rate, TINY)) + s)
+    with np.errstate(divide="ignore"):  # a pass rate of 0 or 1 is fine: logaddexp takes -inf
+        inside = np.logaddexp(np.log1p(-rate), np.log(rate) + s)
     return np.asarray(inside - rate * s)

@@ -20,10 +20,11 @@ class RelativeVariance(Stateless):
     """Keep a group if the variance of its scores is at least ``kappa`` of the largest possible. VCRL, arXiv 2509.19803.
 
     v = k (N - k) / (floor(N / 2) ceil(N / 2)) for k correct of N; fractional scores by their variance. The paper takes 0.3 for 20
-    steps and 0.8 from then on: a pacing of ``kappa``. With 8 rollouts 0.8 keeps three to five correct ones. A pair is kept if it differs.
+    steps and 0.8 from then on: a pacing of ``kappa``. With 8 rollouts 0.8 keeps three to five correct ones. A pair is kept if it
+    differs.
 
     The paper replaces what is turned down by prompts from a memory; here the refill plans them, and selector ``vcrl_replay`` is the
-    memory. Both read the second-hand rule that a replayed prompt is rolled out anew.
+    memory. That a replayed prompt is rolled out anew is second-hand knowledge.
 
     >>> from curricula.curriculum import Curriculum
     >>> from curricula.testing import answer, small_pool

@@ -25,7 +25,7 @@ class Memory(NamedTuple):
 @register("selector", "vcrl_replay")
 @dataclass(frozen=True)
 class PriorityReplay:
-    """Give a ``share`` of each plan to remembered prompts of high priority, the rest evenly to all. VCRL's memory, arXiv 2509.19803.
+    """Give a ``share`` of each plan to remembered prompts of high priority, the rest to all. VCRL's memory, arXiv 2509.19803.
 
     A prompt enters the memory when the filter finds its group good (kept or surplus), with priority v = its variance as a share of
     the largest possible, and leaves after ``replays`` returns; each return makes the priority P <- decay x P + (1 - decay) x v. The
@@ -59,7 +59,7 @@ class PriorityReplay:
         probability_n = np.zeros(len(priority_n))
         n_replayed = min(self.share * expected, float(np.count_nonzero(remembered_n)))
         if n_replayed > 0:
-            probability_n[remembered_n] = top(priority_n[remembered_n], n_replayed)
+            probability_n[remembered_n] = top(priority_n[remembered_n].astype(np.float64), n_replayed)
         open_n = 1.0 - probability_n
         return probability_n + (expected - n_replayed) * open_n / max(float(open_n.sum()), 1e-300)
 

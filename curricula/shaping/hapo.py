@@ -27,10 +27,10 @@ class Shortest(NamedTuple):
 class ShortestSoFar(Unlimited):
     """Add a length reward against the prompt's shortest correct answer so far. HAPO, arXiv 2505.11225.
 
-    With h that length and l the completion's, c = cos(min(l / h, 2) pi / 2): a correct answer gets max(-0.7, c), a wrong one min(0, c),
-    times ``weight``; prompts without a correct answer yet get none. Correct is a score above 1/2. h is learned after a step's rewards
-    are made, from raw scores. One lucky short answer holds h down for ever as published; ``forgetting`` lets it grow by that share
-    at each visit of its prompt (ours). The linear variant and the mean of lengths are left out.
+    With h that length and l the completion's, c = cos(min(l / h, 2) pi / 2): a correct answer gets max(-0.7, c), a wrong one
+    min(0, c), times ``weight``; prompts without a correct answer yet get none. Correct is a score above 1/2. h is learned after a
+    step's rewards are made, from raw scores. One lucky short answer holds h down for ever as published; ``forgetting`` lets it
+    grow by that share at each visit of its prompt (ours). The linear variant and the mean of lengths are left out.
 
     >>> HAPO = ShortestSoFar()
     >>> HAPO.bonus(np.array([25, 100, 150]), np.full(3, 100.0), correct_R=np.array([True, True, False])).round(4)

@@ -17,12 +17,13 @@ from curricula.types import CurriculaError, Floats, Ints, Outcome, PromptPool
 class LengthBudget(Stateless):
     """Reward completions near a length budget, best with a budget that shrinks. Train Long, Think Short, arXiv 2508.08940.
 
-    correct_weight x score + length_weight x t, with t = l / L up to the budget L, falling to 0 again at 2 L. The paper's budget is
-    256 x 0.7^floor(step / 150): the pacing ``exponential_steps`` on ``budget``. As published a wrong answer of length L gets the
-    whole length reward; ``gated`` gives it to scores above 1/2 only (ours). ``enforce`` makes the budget the completions' limit too.
+    correct_weight x score + length_weight x t, with t = l / L up to the budget L, falling to 0 again at 2 L. The paper's budget
+    is 256 x 0.7^floor(step / 150): the pacing ``exponential_steps`` on ``budget``. As published a wrong answer of length L gets
+    the whole length reward; ``gated`` gives it to scores above 1/2 only (ours). ``enforce`` makes the budget the completions'
+    limit too.
 
-    Departures: lengths are those of whole completions, not of the thinking part; there is no reward for format, which belongs to the
-    verifier; and nothing tells the model the budget. In the paper the prompt states it, which a host has to do.
+    Departures: lengths are those of whole completions, not of the thinking part; there is no reward for format, which belongs to
+    the verifier; and nothing tells the model the budget. In the paper the prompt states it, which a host has to do.
 
     >>> LengthBudget(budget=100).triangle(np.array([50, 100, 150, 200, 900]))
     array([0.5, 1. , 0.5, 0. , 0. ])
@@ -48,7 +49,7 @@ class LengthBudget(Stateless):
     def triangle(self, n_tokens_R: Ints) -> Floats:
         """(R,) the length reward, 1 at the budget."""
         share_R = n_tokens_R / max(self.budget, 1.0)
-        return np.maximum(np.minimum(share_R, 2.0 - share_R), 0.0)
+        return np.asarray(np.maximum(np.minimum(share_R, 2.0 - share_R), 0.0))
 
     def limit(self, state: Any, pool: PromptPool, prompt_B: Ints) -> Ints:
         return np.full(len(prompt_B), int(max(self.budget, 1.0)) if self.enforce else 0, dtype=np.int64)

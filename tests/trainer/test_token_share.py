@@ -43,7 +43,7 @@ def plain_scores(model, sequence):
 
 
 def plain_loss(path, sequences, aggregation, constant=24):
-    """(loss, gradient norm, chosen tokens) by the definition, sequence by sequence, without importance weights or clipping at work."""
+    """(loss, gradient norm, chosen tokens) by the definition, sequence by sequence; no importance weights, no clipping at work."""
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     scored = [plain_scores(model, s) for s in sequences]
     score = torch.cat([abs(s.advantage) * entropy_T for s, (_, entropy_T) in zip(sequences, scored, strict=True)])

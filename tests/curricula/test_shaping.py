@@ -1,0 +1,186 @@
+"""Shaping against the fixtures of section 14; BRPO's pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from curricula import CurriculaError, Curriculum, Feedback, build
+from curricula.budget_split import budget_advantages, budget_probabilities, budget_returns, summary_advantages
+from curricula.filter.keep_all import KeepAll
+from curricula.registry import names
+from curricula.shaping.hapo import Shortest, ShortestSoFar
+from curricula.shaping.length_budget import LengthBudget
+from curricula.shaping.overlong import Overlong
+from curricula.testing import answer, feedback_of, small_pool
+from curricula.types import PromptPool
+
+
+def of_lengths(groups, rewards, lengths, **more):
+    return replace(groups(rewards, **more), n_tokens_R=np.asarray(lengths))
+
+
+class TestLengthBudget:
+    def test_triangle_of_the_specification(self):
+        triangle_R = LengthBudget(budget=100).triangle(np.array([0, 50, 100, 150, 200, 201, 5000]))
+        assert triangle_R.tolist() == [0, 0.5, 1, 0.5, 0, 0, 0]
+
+    def test_reward_is_the_weighted_sum_and_wrong_answers_get_it_too_unless_gated(self, groups):
+        outcome = of_lengths(groups, [[1, 0, 1, None]], [50, 100, 300, 100])
+        shaped_R = LengthBudget(budget=100, correct_weight=0.6, length_weight=0.3).shape(None, None, outcome)
+        assert shaped_R[:3] == pytest.approx([0.75, 0.3, 0.6])
+        assert np.isnan(shaped_R[3])
+        gated = LengthBudget(budget=100, correct_weight=0.6, length_weight=0.3, gated=True).shape(None, None, outcome)
+        assert gated[:3] == pytest.approx([0.75, 0.0, 0.6])
+
+    def test_fixture_budgets_reach_reward_and_limit_when_enforced(self):
+        limits = [
+            LengthBudget(budget=b, enforce=True).limit(None, None, np.arange(2)).tolist() for b in (256, 179.2, 125.44, 87.808, 0.2)
+        ]
+        assert limits == [[256, 256], [179, 179], [125, 125], [87, 87], [1, 1]]
+        assert LengthBudget().limit(None, None, np.arange(2)).tolist() == [0, 0]
+        assert LengthBudget(budget=179.2).triangle(np.array([179])) == pytest.approx(179 / 179.2)
+
+    def test_a_pacing_drives_the_budget_of_plans_and_rewards(self):
+        budget = {"pacing": "linear", "first": 256, "last": 56, "steps": 2}
+        shaping = {"name": "length_budget", "budget": budget, "enforce": True}
+        curriculum = Curriculum.from_recipe({"shaping": shaping}, small_pool())
+        limits, shaped = [], []
+        for step in range(3):
+            outcome = answer(curriculum, curriculum.plan(step, 2, 8))
+            outcome = replace(outcome, n_tokens_R=np.full(8, 56), reward_R=np.zeros(8))
+            limits.append(int(outcome.plan.max_tokens_B[0]))
+            shaped.append(float(curriculum.shape(outcome)[0]))
+            curriculum.update(feedback_of(curriculum, outcome))
+        assert limits == [256, 156, 56]
+        assert shaped == pytest.approx([0.3 * 56 / 256, 0.3 * 56 / 156, 0.3])
+
+
+class TestHapo:
+    def test_fixture(self):
+        lengths, known = np.array([25, 50, 100, 150, 250]), np.full(5, 100.0)
+        correct = ShortestSoFar().bonus(lengths, known, np.ones(5, np.bool_))
+        wrong = ShortestSoFar().bonus(lengths, known, np.zeros(5, np.bool_))
+        assert correct == pytest.approx([0.923879533, 0.707106781, 0.0, -0.7, -0.7], abs=1e-9)
+        assert wrong == pytest.approx([0.0, 0.0, 0.0, -0.707106781, -1.0], abs=1e-9)
+
+    def test_history_begins_with_the_first_correct_answer_and_follows_the_shortest(self, groups):
+        pool = PromptPool.from_columns("abc", "xxx")
+        policy = ShortestSoFar(weight=0.5)
+        state = policy.init(pool)
+        first = of_lengths(groups, [[1, 0, None], [0, 0]], [80, 10, 5, 20, 30], pool=pool, prompts=[2, 0])
+        assert policy.shape(state, pool, first)[:2].tolist() == [1.0, 0.0], "no history: the raw score"
+        state = policy.update(state, pool, feedback(first))
+        assert state.tokens_N.tolist() == [0, 0, 80], "wrong and unscored answers set no mark, however short"
+        longer = of_lengths(groups, [[1, 0]], [120, 160], pool=pool, prompts=[2], step=1)
+        assert policy.shape(state, pool, longer) == pytest.approx([1 - 0.5 * 0.7, -0.5])
+        state = policy.update(state, pool, feedback(longer))
+        assert state.tokens_N.tolist() == [0, 0, 80]
+        shorter = of_lengths(groups, [[1, 1]], [60, 40], pool=pool, prompts=[2], step=2)
+        assert policy.update(state, pool, feedback(shorter)).tokens_N.tolist() == [0, 0, 40]
+
+    def test_a_correct_answer_is_always_worth_more_than_a_wrong_one(self):
+        lengths = np.arange(1, 500)
+        correct = 1 + ShortestSoFar().bonus(lengths, np.full(499, 100.0), np.ones(499, np.bool_))
+        wrong = ShortestSoFar().bonus(lengths, np.full(499, 100.0), np.zeros(499, np.bool_))
+        assert correct.min() > wrong.max()
+
+    def test_forgetting_lets_the_mark_grow_at_each_visit_alone(self, groups):
+        pool = PromptPool.from_columns("ab", "xx")
+        policy = ShortestSoFar(forgetting=0.5)
+        state = Shortest(np.array([10.0, 40.0], np.float32))
+        visit = of_lengths(groups, [[1, 0]], [70, 5], pool=pool, prompts=[1])
+        state = policy.update(state, pool, feedback(visit))
+        assert state.tokens_N.tolist() == [10, 60]
+        for step in range(3):
+            state = policy.update(state, pool, feedback(replace(visit, n_tokens_R=np.array([70 - step, 5]))))
+        assert state.tokens_N.tolist() == [10, 68]
+
+
+class TestOverlong:
+    def test_penalty_grows_over_the_cache(self, groups):
+        outcome = of_lengths(groups, [[1, 1, 1, 1, 0]], [10, 80, 85, 100, 130])
+        assert Overlong(max_tokens=100, cache=20, factor=1.0).shape(None, None, outcome).tolist() == [1, 1, 0.75, 0, -1]
+
+    def test_is_dapos_on_rewards_of_minus_one_and_one(self, groups):
+        outcome = of_lengths(groups, [[1, -1, 1]], [16384, 18432, 20480], reward_range=(-1.0, 1.0))
+        shaped_R = Overlong().shape(None, None, outcome)
+        published = np.array([1.0, -1 - 0.5, 1 - 1.0])
+        assert shaped_R == pytest.approx((published + 1) / 2)
+
+
+def feedback(outcome):
+    return Feedback(outcome, KeepAll().judge(None, None, outcome))
+
+
+@pytest.mark.parametrize("name", names("shaping"))
+def test_shaping_is_pure_finite_and_leaves_raw_rewards_alone(name):
+    """At the edges of double precision too; rollouts without a reward get none."""
+    for low, high in ((0.0, 1.0), (-8e307, 8e307), (0.0, 1e-300)):
+        curriculum = Curriculum.from_recipe({"shaping": name}, small_pool())
+        for step in range(3):
+            outcome = answer(curriculum, curriculum.plan(step, 4, 16))
+            reward_R = np.resize([low, high, np.nan], 16)
+            status_R = np.where(np.isnan(reward_R), 1, 0).astype(np.uint8)
+            extreme = replace(
+                outcome, reward_R=reward_R, status_R=status_R, reward_range=(low, high), n_tokens_R=np.resize([0, 10**9], 16)
+            )
+            before = extreme.reward_R.copy()
+            one, two = curriculum.shape(extreme), curriculum.shape(extreme)
+            np.testing.assert_array_equal(one, two)
+            np.testing.assert_array_equal(np.isnan(one), np.isnan(reward_R))
+            np.testing.assert_array_equal(extreme.reward_R, before)
+            curriculum.update(feedback_of(curriculum, extreme))
+
+
+class TestBudgetSplit:
+    SCORES = np.array([(0, 0, 1, 1), (0, 1, 1, 1), (0, 0, 0, 0), (0, 0, 0, 1)], dtype=np.float64)
+
+    def test_vector_of_the_specification(self):
+        expected = [
+            (0.125, 0.2188, 0.3438, 0.0960),
+            (0.375, 0.4688, 0.1771, 0.0424),
+            (-0.375, -0.2812, -0.1562, -0.0469),
+            (-0.125, -0.0312, 0.0938, 0.2031),
+        ]
+        assert budget_advantages(self.SCORES, np.full(4, 0.25)) == pytest.approx(np.array(expected), abs=6e-5)
+
+    def test_all_weight_on_the_last_budget_is_plain_group_advantage_at_first(self):
+        last = budget_probabilities(np.array([10, 20, 30, 40]), "base")
+        assert last.tolist() == [0, 0, 0, 1]
+        assert budget_returns(self.SCORES, last) == pytest.approx(np.repeat(self.SCORES[:, 3:], 4, axis=1))
+        assert budget_advantages(self.SCORES, last)[:, 0] == pytest.approx(self.SCORES[:, 3] - 0.75)
+
+    def test_many_budgets_do_not_overflow(self):
+        scores = np.tile([[1.0], [0.0]], (1, 3000))
+        found = budget_advantages(scores, np.full(3000, 1 / 3000))
+        assert np.isfinite(found).all()
+        assert found[:, 0] == pytest.approx([0.5, -0.5])
+
+    def test_summaries_are_compared_behind_the_same_cut(self):
+        found = summary_advantages(np.array([[[1.0, 0.0], [1.0, 1.0]]]))
+        assert found.tolist() == [[[0.5, -0.5], [0.0, 0.0]]]
+
+    def test_mistakes_are_named(self):
+        with pytest.raises(CurriculaError, match=r"rising budgets > 0, got \[2 1\]"):
+            budget_probabilities(np.array([2, 1]))
+        with pytest.raises(CurriculaError, match=r"\(completions, 3 budgets\), got shape \(4, 4\)"):
+            budget_returns(self.SCORES, np.ones(3) / 3)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"name": "length_budget", "budget": -1}, r"length_budget\.budget: expected .* got -1"),
+        ({"name": "length_budget", "length_weight": -0.1}, r"length_budget\.length_weight: expected .* got -0\.1"),
+        ({"name": "hapo", "weight": -1.0}, r"hapo\.weight: expected .* got -1\.0"),
+        ({"name": "hapo", "forgetting": float("inf")}, r"hapo\.forgetting: expected .* got inf"),
+        ({"name": "overlong", "cache": 0}, r"overlong: expected .* got cache=0"),
+        ({"name": "overlong", "factor": -1.0}, r"overlong\.factor: expected .* got -1\.0"),
+    ],
+)
+def test_mistakes_are_named(spec, message):
+    with pytest.raises(CurriculaError, match=message):
+        build("shaping", spec)
