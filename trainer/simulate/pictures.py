@@ -44,14 +44,14 @@ def draw_map(regimes: Sequence[Regime], stem: Path) -> list[Path]:
     with mpl.rc_context(PAPER):
         figure = Figure(figsize=(2.2 + 0.78 * len(regimes), 1.7 + 0.34 * len(names)), layout="constrained")
         axis = figure.subplots()
-        bound = max(float(np.abs(value).max()), 1e-9)
+        bound = max(float(np.abs(value[:-1]).max(initial=0.0)), 1e-9)  # by the recipes; the oracle may be beyond the scale
         axis.set_facecolor("#f1f2f3")  # shows through where recipes tie
         told_apart = np.where([[cell == "ties" for cell in line] for line in word], np.nan, value)
         axis.imshow(told_apart, cmap=DIVERGING, norm=TwoSlopeNorm(0.0, -bound, bound), aspect="auto", interpolation="nearest")
         for i, j in np.ndindex(value.shape):
             tie = word[i][j] == "ties"
             shown = f"({value[i, j]:+.1f})" if tie else f"{value[i, j]:+.1f}"
-            dark = not tie and abs(value[i, j]) > 0.62 * bound
+            dark = not tie and abs(value[i, j]) > 0.72 * bound
             axis.text(
                 j,
                 i,
