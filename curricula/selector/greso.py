@@ -90,7 +90,10 @@ class Greso(Around):
 
     def skip_probability(self, trace_n: NDArray[Any], p_easy: float, p_hard: float) -> Floats:
         """(n,) of prompts with these traces."""
-        skip_n: Floats = 1.0 - np.maximum(np.power(np.where(trace_n > 0, p_easy, p_hard), np.abs(trace_n)), self.floor)
+        longest = int(np.abs(trace_n).max(initial=0))
+        power = np.arange(longest + 1)
+        by_trace = np.concatenate([np.power(p_hard, power[:0:-1]), np.power(p_easy, power)])  # a table: a power per prompt is slow
+        skip_n: Floats = (1.0 - np.maximum(by_trace, self.floor))[trace_n + longest]
         return skip_n
 
     def bases(self, state: GresoState) -> tuple[float, float]:
