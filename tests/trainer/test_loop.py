@@ -54,6 +54,22 @@ def test_both_modes_train_and_one_step_ahead_is_one_version_old(tmp_path: Path) 
     assert all(lag[step] == {1} for step in (1, 2, 3, 5, 6, 7))
 
 
+@pytest.mark.filterwarnings("ignore::curricula.conflicts.ConflictWarning")
+def test_shaping_weights_and_down_sampling_reach_the_learner_and_the_log(tmp_path: Path) -> None:
+    shaping = {"name": "length_budget", "budget": 4, "enforce": True}
+    parts = {"curriculum__shaping": shaping, "curriculum__downsampling": {"name": "pods", "n_kept": 4}, "run__n_steps": 3}
+    run(simulated(tmp_path / "run", curriculum__filter={"name": "soft_weights"}, curriculum__budget={"name": "even"}, **parts))
+    kept = [group for group in records(tmp_path / "run", "group") if group["kept"]]
+    assert {group["max_tokens"] for group in kept} == {4}
+    assert max(n for group in kept for n in group["n_tokens"]) == 4
+    assert {sum(group["gradient"]) for group in kept} == {4}
+    assert {group["weight"] for group in kept} <= {4 * k * (8 - k) / 64 for k in range(1, 8)}
+    assert len({group["weight"] for group in kept}) > 1
+    expected = [[0.6 * r + 0.3 * n / 4 for r, n in zip(g["rewards"], g["n_tokens"], strict=True)] for g in kept]
+    assert [group["shaped"] for group in kept] == [pytest.approx(row) for row in expected]
+    assert all(record["renormalise"] for record in records(tmp_path / "run", "attempt"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["on_policy", "one_step_ahead"])
 def test_a_killed_run_plans_what_the_uninterrupted_one_plans(tmp_path: Path, mode: str) -> None:
