@@ -113,11 +113,8 @@ class Greso(Around):
     def update(self, state: GresoState, pool: PromptPool, feedback: Feedback) -> GresoState:
         inner = self.inner.update(state.inner, pool, feedback)
         side_B, told_B = self._sides(feedback.outcome)
-        again_B, prompt_B, step = (
-            told_B & state.seen_N[feedback.plan.selection.prompt_B],
-            feedback.plan.selection.prompt_B,
-            feedback.plan.step,
-        )
+        prompt_B, step = feedback.plan.selection.prompt_B, feedback.plan.step
+        again_B = told_B & state.seen_N[prompt_B]
         state.seen_N[prompt_B[told_B]] = True
         _trace(state.trace_N, prompt_B[told_B], side_B[told_B])
         counts = np.array([again_B.sum(), (side_B[again_B] > 0).sum(), (side_B[again_B] < 0).sum()], np.int64)
