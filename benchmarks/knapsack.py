@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.knapsack [--json knapsack.json]
 
-Medians of five, in milliseconds; eight rollouts per prompt on average, two to 128 each. The heap runs once, up to 100,000 prompts, dynamic
-programming up to 512; both in the same process on the same pass rates. Objectives are compared, not only times.
+Medians of five, in milliseconds; eight rollouts per prompt on average, two to 128 each. The heap runs once, up to 100,000 prompts,
+dynamic programming up to 512; both in the same process on the same pass rates. Objectives are compared, not only times.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import numpy as np
 
 from curricula.groups import n_scored, pass_rates
 from curricula.registry import register
-from curricula.rounds import dealt, piloted, pilots
+from curricula.rounds import dealt, pilots
 from curricula.stages import Stateless
 from curricula.types import Bools, CurriculaError, Estimate, Floats, Ints, Outcome, PromptPool, Selection
 
@@ -49,8 +49,7 @@ class PilotCommit(Stateless):
         if outcome.plan.round:
             return None
         rate_B = np.where(n_scored(outcome) > 0, pass_rates(outcome), -1.0)  # a pilot without a score says nothing: defer
-        commits_B = piloted(outcome) & self.commits(rate_B)
-        return dealt(pool, outcome.plan.selection, np.where(commits_B, self.n_commit, 0), outcome.plan.n_unspent)
+        return dealt(pool, outcome.plan.selection, np.where(self.commits(rate_B), self.n_commit, 0), outcome.plan.n_unspent)
 
     def commits(self, rate_B: Floats) -> Bools:
         """(B,) does a pilot of this pass rate get the rest?"""

@@ -9,7 +9,7 @@ import numpy as np
 
 from curricula.groups import score_spreads
 from curricula.registry import register
-from curricula.rounds import dealt, piloted, pilots
+from curricula.rounds import dealt, pilots
 from curricula.stages import Stateless
 from curricula.types import CurriculaError, Estimate, Ints, Outcome, PromptPool, Selection
 
@@ -42,7 +42,7 @@ class Speed(Stateless):
     def extend(self, state: Any, pool: PromptPool, outcome: Outcome, estimate: Estimate) -> Ints | None:
         if outcome.plan.round:
             return None
-        mixed_B = piloted(outcome) & (score_spreads(outcome) > 0)
+        mixed_B = score_spreads(outcome) > 0  # not so where nothing came back
         return dealt(pool, outcome.plan.selection, np.where(mixed_B, self.n_cont, 0), outcome.plan.n_unspent)
 
     def qualifies(self, p: float) -> float:

@@ -24,7 +24,11 @@ def beliefs(kind, n_rows, seed):
         k = rng.integers(0, 9, n_rows)
         return 1.0 + k, 9.0 - k
     if kind == "ends":
-        p = rng.choice([0.0, 1.0, 0.5, 1e-9, 1e-200], n_rows, p=[0.4, 0.4, 0.1, 0.05, 0.05])
+        p = rng.choice(
+            [0.0, 1.0, 0.5, 1e-17, 1e-200],  # at 1e-17 no marginal is 0 and none falls
+            n_rows,
+            p=[0.4, 0.4, 0.1, 0.05, 0.05],
+        )
         return p, 1 - p
     if kind == "sorted":  # a sample by stride still sees all of it
         return np.sort(rng.gamma(0.5, 4, n_rows)) + 0.01, rng.gamma(0.5, 4, n_rows) + 0.01
