@@ -306,11 +306,11 @@ def _frequencies_agree(curriculum: Curriculum, step: int, exclude: list[int]) ->
 
 
 def _weighted_visits_average_one(curriculum: Curriculum, visit_DN: Floats, exclude: list[int]) -> None:
-    came_N = np.flatnonzero(visit_DN.any(axis=0))  # an epoch closes prompts: they cannot come, and say nothing
-    open_N = np.setdiff1d(came_N, exclude)
+    around = hasattr(curriculum.stages.selector, "inner")  # the inner order may close a prompt in all draws or in some
+    open_N = np.setdiff1d(np.flatnonzero(visit_DN.any(axis=0)) if around else np.arange(len(curriculum.pool)), exclude)
     mean_N, sd_N = visit_DN.mean(0)[open_N], visit_DN.std(0)[open_N] / np.sqrt(N_DRAWS)
     off = np.abs(mean_N - 1) / np.maximum(sd_N, 1e-9)
-    if hasattr(curriculum.stages.selector, "inner"):  # its order may close a prompt in some draws: then the average is below one
+    if around:
         expect(np.count_nonzero(off <= SIGMAS) >= N_GROUPS - 1, "visits weighted by 1 / propensity average one for too few prompts")
         off = np.where(mean_N < 1, 0.0, off)
     worst = int(off.argmax())
@@ -483,6 +483,54 @@ def check_unscored_rollouts_are_not_zeros(case: Case) -> None:
     expect(
         np.allclose(one.estimate(np.arange(23)).mean_B, other.estimate(np.arange(23)).mean_B), "failed rollouts count as failures"
     )
+
+
+def check_pool_may_grow(case: Case) -> None:
+    """With more prompts and a new distribution in mid-run, what was believed stays, plans are valid, state has the new shapes."""
+    curriculum = case.curriculum(small_pool())
+    run(curriculum, range(3))
+    before, old = curriculum.estimate(np.arange(23)).mean_B, curriculum.pool
+    ids = ["brand/00", *old.ids.tolist(), "brand/01", "easy/23", "tiny/24"]
+    curriculum.grow(PromptPool.from_columns(ids, [name.partition("/")[0] for name in ids]))
+    kept = np.allclose(curriculum.estimate(np.arange(1, 24)).mean_B, before)
+    expect(kept or case.stage == "belief", "what was believed of the old prompts changed")
+    for step in range(3, 6):
+        plan = curriculum.plan(step, N_GROUPS, N_ROLLOUTS)
+        _valid(curriculum, plan, N_GROUPS, N_ROLLOUTS + plan.n_carried)
+        curriculum.update(feedback_of(curriculum, answer(curriculum, plan)))
+    fresh = case.curriculum(curriculum.pool).state_dict()
+    for key, array in curriculum.state_dict().items():
+        expect(array.shape == fresh[key].shape or key in ("ledger.group", "ledger.plan"), f"state {key!r} kept an old shape")
+
+
+def check_shaped_rewards_and_limits(case: Case) -> None:
+    """A reward for every scored rollout and none for others, the same when asked twice, raw rewards untouched; limits >= 0."""
+    curriculum = case.curriculum(small_pool())
+    for step in range(3):
+        plan = curriculum.plan(step, N_GROUPS, N_ROLLOUTS)
+        expect((plan.max_tokens_B >= 0).all(), "a negative token limit")
+        outcome = answer(curriculum, plan)
+        status_R = np.where(np.arange(len(outcome.group_R)) % 3 == 0, np.uint8(Status.ERROR), np.uint8(Status.OK))
+        outcome = replace(outcome, status_R=status_R, reward_R=np.where(status_R == Status.OK, outcome.reward_R, np.nan))
+        raw_R, shaped_R = outcome.reward_R.copy(), curriculum.shape(outcome)
+        expect(_equal(shaped_R, curriculum.shape(outcome)), "shaped twice, the rewards differ")
+        expect((np.isfinite(shaped_R) == outcome.ok_R).all(), "a scored rollout without a shaped reward, or the reverse")
+        expect(_equal(raw_R, outcome.reward_R), "the raw rewards were changed")
+        curriculum.update(feedback_of(curriculum, outcome))
+
+
+def check_rollouts_that_carry_gradient_were_kept(case: Case) -> None:
+    """Only scored rollouts of kept groups carry gradient, and a weight is never negative."""
+    curriculum = case.curriculum(small_pool())
+    for step in range(4):
+        outcome = answer(curriculum, curriculum.plan(step, N_GROUPS, N_ROLLOUTS))
+        verdict = curriculum.judge(outcome)
+        allowed_R = verdict.kept_B[outcome.group_R] & outcome.ok_R
+        expect(
+            not (verdict.carries_gradient_R & ~allowed_R).any(),
+            "a rollout of a rejected group, or without reward, carries gradient",
+        )
+        curriculum.update(Feedback(outcome, verdict))
 
 
 def check_signal_free_and_extreme_rewards(case: Case) -> None:
