@@ -108,6 +108,20 @@ def test_thompson_propensity_of_one_of_two_is_the_chance_to_beat_the_other():
         np.testing.assert_allclose(picked.propensity_B, 2 * distance.max())
 
 
+def test_thompson_propensity_in_closed_form_with_a_floor():
+    """Beta(1, 3) has the distribution 1 - (1 - x)^3; with chance ``floor`` the draw is uniform."""
+    pool, floor = pool_of(2), 0.3
+    for seed in range(20):
+        policy, rng = ThompsonNearest(floor=floor), np.random.default_rng(seed)
+        picked = policy.select((), pool, quota_of(pool, 1), believing([0.25, 0.25], 4.0), rng)
+        again = np.random.default_rng(seed)
+        again.choice(2, 2, replace=False, shuffle=False)
+        draw, explores = again.beta([1, 1], [3, 3]), again.random(2) < floor
+        reach = np.abs(np.where(explores, again.random(2), draw) - 0.5).max()
+        believed = (0.5 + reach) ** 3 - (0.5 - reach) ** 3
+        np.testing.assert_allclose(picked.propensity_B, (1 - floor) * believed + floor * 2 * reach)
+
+
 @pytest.mark.parametrize(("expected", "pool_factor"), [(0.4, 2), (1, 2), (2.3, 1), (2.3, 2), (5.5, 16), (6, 16)])
 def test_thompson_visits_weighted_by_the_propensity_average_one(expected, pool_factor):
     """For quotas below one, with few candidates, at the ends of the pool: what an importance-weighted estimate needs."""
@@ -193,6 +207,7 @@ def test_straddle_shortfalls_ties_and_odd_quotas():
     np.testing.assert_allclose(halves(np.array([0.5, 0.5, 0.5, 0.5]), 2.0), 0.5)  # the first step: all at competence
     np.testing.assert_allclose(halves(np.array([0.1, 0.2, 0.3]), 0.5), [0, 0, 0.5])
     assert halves(np.array([0.9, 0.8, 0.1]), 3.0).tolist() == [1, 1, 1]
+    assert halves(np.array([0.5, 0.6, 0.4]), 2.0).tolist() == [1, 0, 1]  # at competence is on the easy side
     assert Straddle(target=0.15).halves(np.array([0.9, 0.2, 0.1]), 2.0).tolist() == [0, 1, 1]
 
 
