@@ -74,7 +74,7 @@ class Curriculum:
         return cls(pool, stages, seed, exploration)
 
     def plan(self, step: int, n_groups: int, n_rollouts: int, attempt: int = 0, exclude: Iterable[int] | Ints = ()) -> RolloutPlan:
-        """Which prompts, and how many rollouts of each: at most ``n_rollouts`` plus what earlier steps left.
+        """Which prompts, and how many rollouts of each: at most ``n_rollouts`` plus what earlier steps left, never more than twice it.
 
         Fewer groups come back where the pool has fewer free prompts or the budget fewer than two rollouts for each.
         ``exclude`` names prompts (rows of the pool) that may not be chosen, such as those in flight.
@@ -83,7 +83,8 @@ class Curriculum:
             raise CurriculaError(
                 f"plan: expected numbers >= 0, got step={step}, attempt={attempt}, n_groups={n_groups}, n_rollouts={n_rollouts}"
             )
-        budget = max(0, n_rollouts + carried(self._ledger, step, attempt))
+        # at most as much again as the step's own: a budget policy that often saves would else make one step many times dearer
+        budget = max(0, n_rollouts + min(n_rollouts, carried(self._ledger, step, attempt)))
         probability_K = self.probabilities()
         quota = self._quota(probability_K, min(n_groups, budget // 2), self._blocked(exclude), (step, attempt))
         rng = generator(self.seed, step, attempt, 0, "selector")

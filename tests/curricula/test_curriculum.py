@@ -273,3 +273,14 @@ def test_stages_may_be_put_together_by_hand():
         )
     )
     assert len(Curriculum(make_pool(), stages, seed=3).plan(0, 2, 8)) == 2
+
+
+def test_a_step_spends_at_most_twice_its_own_budget_however_much_was_saved():
+    curriculum = Curriculum.from_recipe({"budget": {"name": "speed", "n_init": 2, "n_cont": 2}}, make_pool(60, 3))
+    for step in range(6):
+        plan = curriculum.plan(step, 4, 64)
+        assert plan.n_carried <= 64
+        outcome = answer(curriculum, plan, reward=lambda prompt, r: 1.0)
+        curriculum.update(feedback_of(curriculum, outcome))
+    assert unspent(curriculum) == 6 * (64 - 8)
+    assert curriculum.plan(6, 4, 64).n_carried == 64
