@@ -74,7 +74,7 @@ class Curriculum:
         return cls(pool, stages, seed, exploration)
 
     def plan(self, step: int, n_groups: int, n_rollouts: int, attempt: int = 0, exclude: Iterable[int] | Ints = ()) -> RolloutPlan:
-        """Which prompts, and how many rollouts of each: at most ``n_rollouts`` plus what earlier steps left, never more than twice it.
+        """Which prompts, and how many rollouts of each: at most ``n_rollouts`` plus what earlier steps left, at most twice it.
 
         Fewer groups come back where the pool has fewer free prompts or the budget fewer than two rollouts for each.
         ``exclude`` names prompts (rows of the pool) that may not be chosen, such as those in flight.
