@@ -35,7 +35,7 @@ HISTORY = Path("../shared/data/one_shot_rlvr/accuracy_history.json")
 N_ROLLOUTS = 8
 FIRST = 8  # visits before it are left out of the means: every rule has seen something by then, or had its chance
 REACH = 3  # visits on either side that the smoothed truth reads
-RECIPE = {"belief": {"name": "beta", "forgetting": 0.1}, "selector": "nearest", "exploration": 0.0}
+RECIPE = {"belief": "beta", "selector": "nearest", "exploration": 0.0}  # the defaults; a visit counts as one policy version
 
 Pick = Callable[[int], Ints]  # visit -> rows that are rolled out at it
 

@@ -8,6 +8,6 @@ worlds of a regime map; ``tables``, ``pictures`` and ``files`` show and keep the
 NOTE = (
     "This is a simulation and no evidence about language models. Its skills grow by the policy gradient of an item-response "
     "model, so groups of middling pass rate teach most by construction, and a rule that looks for them is rewarded. It has no "
-    "gradient noise and no optimiser, so filters that trade updates for fuller batches cannot win. Use it to find worlds where a "
-    "recipe cannot work; then run paired seeds on your model."
+    "gradient noise and no optimiser, so filters that trade updates for fuller batches have little to win here. Use it to see on "
+    "what a recipe depends; then run paired seeds on your model."
 )

@@ -12,7 +12,7 @@ from rollout.ranges import at_least
 
 @dataclass(frozen=True)
 class Setting:
-    """Defaults are fitted, before any recipe was compared, to the accuracy history of one GRPO run (see docs/choosing.md)."""
+    """Defaults are fitted to the accuracy history of one GRPO run; docs/choosing.md says how, and what it leaves open."""
 
     steps: int = 200  # the budget is steps x groups x rollouts, rejected and pilot rollouts included
     groups: int = 32
