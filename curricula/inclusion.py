@@ -1,7 +1,8 @@
 """Drawing prompts with stated inclusion probabilities, for selectors that prefer some prompts to others.
 
 A selector says with which probability each open prompt of a distribution is to be taken (they sum to the expected number), and
-`choose` draws: every prompt comes exactly as often as stated, and the count is exactly the drawn quota.
+`choose` draws: every prompt comes exactly as often as stated, and the count is exactly the drawn quota. In large distributions
+`choose_among_candidates` does so among a uniform sample.
 
 >>> top(np.array([0.9, 0.1, 0.5, 0.5]), 2.0)
 array([1. , 0. , 0.5, 0.5])
@@ -9,7 +10,7 @@ array([1. , 0. , 0.5, 0.5])
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from curricula.types import CurriculaError, Floats, Ints, PromptPool, Selection
 from curricula.visits import inclusion
 
 Weigh = Callable[[Ints, float], Floats]  # open prompts of one distribution, expected number -> their inclusion probabilities
+PER_SEAT, LEAST_CANDIDATES = 64, 4096  # open prompts of a distribution that are weighed
 NEAR_WHOLE = 1e-9  # sums of probabilities this close to a whole number are whole, relative to the sum
 SMALLEST = float(np.finfo(np.float64).tiny)
 FAR = 200.0  # exponents this far above a taken prompt's are as good as infinite: exp(200) outweighs any pool
@@ -27,28 +29,62 @@ FAR = 200.0  # exponents this far above a taken prompt's are as good as infinite
 class OpenArm(NamedTuple):
     """What a distribution offers to a plan."""
 
-    prompt_n: Ints  # (n,) its prompts that may be chosen, by id
+    prompt_n: Ints  # (n,) its prompts that may be chosen, or a random sample of them, by id
+    share: float  # chance of every open prompt to be among them
     expected: float  # how many are taken, on average over the draw of the quota
     drawn: int  # how many are taken this time
 
 
 def open_arms(pool: PromptPool, quota: Quota) -> Iterator[OpenArm]:
-    """The distributions that give a prompt, in name order."""
-    any_blocked = bool(quota.blocked_N.any())
+    """The distributions that give a prompt, in name order, with all their open prompts."""
     for k in pool.name_order_K[quota.drawn_K[pool.name_order_K] > 0]:
         member = pool.members(k)
-        prompt_n = member[~quota.blocked_N[member]] if any_blocked else member
-        yield OpenArm(prompt_n, float(quota.expected_K[k]), int(quota.drawn_K[k]))
+        yield OpenArm(member[~quota.blocked_N[member]], 1.0, float(quota.expected_K[k]), int(quota.drawn_K[k]))
+
+
+def sampled_arms(pool: PromptPool, quota: Quota, rng: np.random.Generator, per_seat: int, least: int = 1) -> Iterator[OpenArm]:
+    """The same, but of a large distribution only a uniform sample: ``per_seat`` open prompts for each to take, ``least`` at least.
+
+    A selector then costs O(batch), however large the pool.
+    """
+    blocked = np.flatnonzero(quota.blocked_N)
+    n_open_K = pool.size_K - np.bincount(pool.distribution_N[blocked], minlength=pool.n_distributions)
+    for k in pool.name_order_K[quota.drawn_K[pool.name_order_K] > 0]:
+        member, expected = pool.members(k), float(quota.expected_K[k])
+        wanted = max(least, per_seat * int(np.ceil(expected)))
+        n_places = len(member)
+        if wanted < n_open_K[k]:
+            n_places = int(np.ceil(wanted * len(member) / n_open_K[k]))
+            member = member[np.sort(rng.choice(len(member), n_places, replace=False, shuffle=False))]
+        prompt_n, share = member[~quota.blocked_N[member]], n_places / int(pool.size_K[k])
+        if len(prompt_n) < np.ceil(expected):  # next to never: the sample hit blocked prompts alone
+            member, share = pool.members(k), 1.0
+            prompt_n = member[~quota.blocked_N[member]]
+        yield OpenArm(prompt_n, share, expected, int(quota.drawn_K[k]))
 
 
 def choose(pool: PromptPool, quota: Quota, weigh: Weigh, floor: float, rng: np.random.Generator) -> Selection:
     """The quota of every distribution, drawn by ``weigh``; a share ``floor`` of it is spread evenly over the open prompts."""
+    return _drawn(pool, open_arms(pool, quota), weigh, floor, rng)
+
+
+def choose_among_candidates(pool: PromptPool, quota: Quota, weigh: Weigh, floor: float, rng: np.random.Generator) -> Selection:
+    """As `choose`, for rules that need no more than a good sample: of a distribution with many open prompts (more than 4096, and 64
+    per prompt to take) a uniform sample is weighed, so the cost of a plan does not grow with the pool.
+
+    The propensity is then the chance to be in the sample times the inclusion probability inside it: conditional on the sample, and
+    still such that visits weighted by 1 / propensity average one.
+    """
+    return _drawn(pool, sampled_arms(pool, quota, rng, PER_SEAT, LEAST_CANDIDATES), weigh, floor, rng)
+
+
+def _drawn(pool: PromptPool, arms: Iterable[OpenArm], weigh: Weigh, floor: float, rng: np.random.Generator) -> Selection:
     prompts, propensities = [np.empty(0, np.int64)], [np.empty(0)]
-    for arm in open_arms(pool, quota):
+    for arm in arms:
         probability = (1 - floor) * weigh(arm.prompt_n, arm.expected) + floor * arm.expected / len(arm.prompt_n)
         place = systematic(probability, arm.drawn, rng)
         prompts.append(arm.prompt_n[place])
-        propensities.append(np.minimum(probability[place], 1.0))
+        propensities.append(arm.share * np.minimum(probability[place], 1.0))
     prompt_B = np.concatenate(prompts)
     return Selection(prompt_B, pool.distribution_N[prompt_B], np.concatenate(propensities))
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from curricula.growth import row_in
-from curricula.inclusion import choose, top
+from curricula.inclusion import choose_among_candidates, top
 from curricula.moving import Moving, moved, starting_at
 from curricula.ranking import PRIOR, column_of, refuse_missing_column
 from curricula.registry import register
@@ -81,7 +81,7 @@ class AdaRFT:
                 return top(score_n, expected)
             return fewest_first(state.used.visits_N[pool.place_N[prompt_n]], score_n, expected)
 
-        return choose(pool, quota, weigh, self.floor, rng)
+        return choose_among_candidates(pool, quota, weigh, self.floor, rng)
 
     def _difficulty(self, pool: PromptPool, prompt_n: Ints, believed: Believed) -> Floats:
         value_n = column_of(pool, self.column, prompt_n)

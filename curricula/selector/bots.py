@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from curricula.inclusion import boltzmann, choose, top
+from curricula.inclusion import boltzmann, choose_among_candidates, top
 from curricula.registry import register
 from curricula.stages import Believed, Quota, Stateless
 from curricula.types import CurriculaError, Floats, Ints, PromptPool, Selection
@@ -43,4 +43,4 @@ class Bots(Stateless):
             score_n = -np.abs(believed(prompt_n).mean_B - self.target)
             return boltzmann(score_n, self.tau, expected) if self.tau > 0 else top(score_n, expected)
 
-        return choose(pool, quota, weigh, self.floor, rng)
+        return choose_among_candidates(pool, quota, weigh, self.floor, rng)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curricula.groups import pass_rates
-from curricula.inclusion import choose, proportional
+from curricula.inclusion import choose_among_candidates, proportional
 from curricula.registry import register
 from curricula.stages import Believed, Quota
 from curricula.types import CurriculaError, Feedback, Floats, PromptPool, Selection
@@ -60,7 +60,9 @@ class DifficultyPools:
         return PoolsState(np.full(len(pool), np.nan, np.float32), np.full(len(pool), -1, np.int32))
 
     def select(self, state: PoolsState, pool: PromptPool, quota: Quota, believed: Believed, rng: np.random.Generator) -> Selection:
-        return choose(pool, quota, lambda prompt_n, n: proportional(self.weights(state.mean_N[prompt_n]), n), self.floor, rng)
+        return choose_among_candidates(
+            pool, quota, lambda prompt_n, n: proportional(self.weights(state.mean_N[prompt_n]), n), self.floor, rng
+        )
 
     def weights(self, mean_n: NDArray[np.floating]) -> Floats:
         """(n,) the weight of each prompt's pool."""

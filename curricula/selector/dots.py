@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from curricula.inclusion import boltzmann, choose
+from curricula.inclusion import boltzmann, choose_among_candidates
 from curricula.registry import register
 from curricula.stages import Believed, Quota, Stateless
 from curricula.types import CurriculaError, PromptPool, Selection
@@ -39,6 +39,6 @@ class Dots(Stateless):
             raise CurriculaError(f"dots.floor: expected 0..1, got {self.floor}")
 
     def select(self, state: object, pool: PromptPool, quota: Quota, believed: Believed, rng: np.random.Generator) -> Selection:
-        return choose(
+        return choose_among_candidates(
             pool, quota, lambda prompt_n, n: boltzmann(-np.abs(believed(prompt_n).mean_B - 0.5), self.tau, n), self.floor, rng
         )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curricula.growth import carried_fields
-from curricula.inclusion import boltzmann, choose
+from curricula.inclusion import boltzmann, choose_among_candidates
 from curricula.moving import Moving, moved, starting_at
 from curricula.ranking import PRIOR, column_of, rank_shares, refuse_missing_column
 from curricula.registry import register
@@ -85,7 +85,7 @@ class GaussianRank:
             distance_n = (state.rank_N[prompt_n].astype(np.float64) - centre) / self.width
             return boltzmann(-0.5 * distance_n**2, 1.0, expected)
 
-        return choose(pool, quota, weigh, self.floor, rng)
+        return choose_among_candidates(pool, quota, weigh, self.floor, rng)
 
     def update(self, state: RankState, pool: PromptPool, feedback: Feedback) -> RankState:
         return state._replace(shift=moved(state.shift, feedback, self.move))

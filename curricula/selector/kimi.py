@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curricula.groups import pass_rates
-from curricula.inclusion import choose, proportional
+from curricula.inclusion import choose_among_candidates, proportional
 from curricula.registry import register
 from curricula.stages import Believed, Quota
 from curricula.types import CurriculaError, Feedback, Floats, Ints, PromptPool, Selection
@@ -58,7 +58,7 @@ class Kimi:
                 weight_n = np.where(state.failed_N[prompt_n] < self.most_failures, weight_n, 0.0)
             return proportional(weight_n, expected)
 
-        return choose(pool, quota, weigh, self.floor, rng)
+        return choose_among_candidates(pool, quota, weigh, self.floor, rng)
 
     def update(self, state: KimiState, pool: PromptPool, feedback: Feedback) -> KimiState:
         pass_rate_B, prompt_B = pass_rates(feedback.outcome), feedback.plan.selection.prompt_B

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from curricula.groups import n_scored
-from curricula.inclusion import choose, proportional, top
+from curricula.inclusion import choose_among_candidates, proportional, top
 from curricula.registry import register
 from curricula.stages import Believed, Quota
 from curricula.types import Bools, CurriculaError, Estimate, Feedback, Floats, Ints, PromptPool, Selection
@@ -54,7 +54,7 @@ class Learnability:
                 return best_n
             return (1 - self.pilots) * best_n + self.pilots * proportional(unseen_n.astype(np.float64), expected)
 
-        return choose(pool, quota, weigh, self.floor, rng)
+        return choose_among_candidates(pool, quota, weigh, self.floor, rng)
 
     def update(self, state: SeenState, pool: PromptPool, feedback: Feedback) -> SeenState:
         state.seen_N[feedback.plan.selection.prompt_B[n_scored(feedback.outcome) > 0]] = True

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from curricula.inclusion import choose, top
+from curricula.inclusion import choose_among_candidates, top
 from curricula.registry import register
 from curricula.stages import Believed, Quota, Stateless
 from curricula.types import CurriculaError, PromptPool, Selection
@@ -36,4 +36,6 @@ class Nearest(Stateless):
             raise CurriculaError(f"nearest: expected target and floor in 0..1, got target={self.target}, floor={self.floor}")
 
     def select(self, state: object, pool: PromptPool, quota: Quota, believed: Believed, rng: np.random.Generator) -> Selection:
-        return choose(pool, quota, lambda prompt_n, n: top(-np.abs(believed(prompt_n).mean_B - self.target), n), self.floor, rng)
+        return choose_among_candidates(
+            pool, quota, lambda prompt_n, n: top(-np.abs(believed(prompt_n).mean_B - self.target), n), self.floor, rng
+        )

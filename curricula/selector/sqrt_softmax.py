@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from curricula.inclusion import boltzmann, choose
+from curricula.inclusion import boltzmann, choose_among_candidates
 from curricula.registry import register
 from curricula.stages import Believed, Quota, Stateless
 from curricula.types import CurriculaError, Estimate, Floats, PromptPool, Selection
@@ -45,7 +45,9 @@ class SqrtSoftmax(Stateless):
             raise CurriculaError(f"sqrt_softmax.floor: expected 0..1, got {self.floor}")
 
     def select(self, state: object, pool: PromptPool, quota: Quota, believed: Believed, rng: np.random.Generator) -> Selection:
-        return choose(pool, quota, lambda prompt_n, n: boltzmann(self._score(believed(prompt_n)), 1.0, n), self.floor, rng)
+        return choose_among_candidates(
+            pool, quota, lambda prompt_n, n: boltzmann(self._score(believed(prompt_n)), 1.0, n), self.floor, rng
+        )
 
     def _score(self, estimate: Estimate) -> Floats:
         p_B = estimate.mean_B

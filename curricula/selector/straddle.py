@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from curricula.inclusion import choose, top
+from curricula.inclusion import choose_among_candidates, top
 from curricula.registry import register
 from curricula.stages import Believed, Quota, Stateless
 from curricula.types import CurriculaError, Floats, PromptPool, Selection
@@ -37,7 +37,7 @@ class Straddle(Stateless):
             raise CurriculaError(f"straddle: expected target and floor in 0..1, got target={self.target}, floor={self.floor}")
 
     def select(self, state: object, pool: PromptPool, quota: Quota, believed: Believed, rng: np.random.Generator) -> Selection:
-        return choose(pool, quota, lambda prompt_n, n: self.halves(believed(prompt_n).mean_B, n), self.floor, rng)
+        return choose_among_candidates(pool, quota, lambda prompt_n, n: self.halves(believed(prompt_n).mean_B, n), self.floor, rng)
 
     def halves(self, pass_rate_n: Floats, expected: float) -> Floats:
         """(n,) inclusion probabilities: half of ``expected`` from either side, nearest first."""

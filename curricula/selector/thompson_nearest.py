@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from curricula.beta_cdf import beta_between
-from curricula.inclusion import OpenArm, open_arms
+from curricula.inclusion import OpenArm, sampled_arms
 from curricula.registry import register
 from curricula.stages import Believed, Quota, Stateless
 from curricula.types import CurriculaError, Estimate, Floats, Ints, PromptPool, Selection
@@ -53,21 +53,18 @@ class ThompsonNearest(Stateless):
             raise CurriculaError(f"thompson_nearest.pool_factor: expected >= 1, got {self.pool_factor}")
 
     def select(self, state: object, pool: PromptPool, quota: Quota, believed: Believed, rng: np.random.Generator) -> Selection:
-        taken = [self._take(arm, believed, rng) for arm in open_arms(pool, quota)]
+        taken = [self._take(arm, believed, rng) for arm in sampled_arms(pool, quota, rng, self.pool_factor)]
         prompt_B = np.concatenate([np.empty(0, np.int64), *(prompt for prompt, _ in taken)])
         propensity_B = np.concatenate([np.empty(0), *(propensity for _, propensity in taken)])
         return Selection(prompt_B, pool.distribution_N[prompt_B], propensity_B)
 
     def _take(self, arm: OpenArm, believed: Believed, rng: np.random.Generator) -> tuple[Ints, Floats]:
-        n_open = len(arm.prompt_n)
-        n_candidates = min(n_open, self.pool_factor * int(np.ceil(arm.expected)))
-        candidate = arm.prompt_n[np.sort(rng.choice(n_open, n_candidates, replace=False, shuffle=False))]
-        estimate = believed(candidate)
+        estimate = believed(arm.prompt_n)
         distance = np.abs(self._draws(estimate, rng) - self.target)
         order = np.argsort(distance, kind="stable")
         chosen = order[: arm.drawn]
         near = self._near(Estimate(estimate.alpha_B[chosen], estimate.beta_B[chosen]), distance[order], arm.expected)
-        return candidate[chosen], np.maximum(n_candidates / n_open * near, LEAST_PROPENSITY)
+        return arm.prompt_n[chosen], np.maximum(arm.share * near, LEAST_PROPENSITY)
 
     def _draws(self, estimate: Estimate, rng: np.random.Generator) -> Floats:
         n = len(estimate.alpha_B)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from curricula.inclusion import choose, proportional
+from curricula.inclusion import choose_among_candidates, proportional
 from curricula.registry import register
 from curricula.stages import Believed, Quota, Stateless
 from curricula.types import CurriculaError, Floats, Ints, PromptPool, Selection
@@ -43,7 +43,7 @@ class Threshold(Stateless):
                 raise CurriculaError(f"threshold.{key}: expected 0..1, got {getattr(self, key)}")
 
     def select(self, state: object, pool: PromptPool, quota: Quota, believed: Believed, rng: np.random.Generator) -> Selection:
-        return choose(pool, quota, lambda prompt_n, n: self.weigh(believed(prompt_n).mean_B, n), self.floor, rng)
+        return choose_among_candidates(pool, quota, lambda prompt_n, n: self.weigh(believed(prompt_n).mean_B, n), self.floor, rng)
 
     def weigh(self, rate_n: Floats, expected: float) -> Floats:
         """(n,) inclusion probabilities of prompts with these believed pass rates."""

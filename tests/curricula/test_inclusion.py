@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curricula import CurriculaError, PromptPool
-from curricula.inclusion import boltzmann, choose, open_arms, proportional, systematic, top
+from curricula import CurriculaError, PromptPool, inclusion
+from curricula.inclusion import boltzmann, choose, choose_among_candidates, open_arms, proportional, sampled_arms, systematic, top
 from curricula.stages import Quota
 
 
@@ -177,3 +177,49 @@ def test_open_arms_come_in_name_order():
     pool = PromptPool(np.array(["p", "q"]), np.array([0, 1]), ("z", "a"))
     quota = Quota(np.array([1, 1]), np.array([1.0, 1.0]), np.zeros(2, bool))
     assert [arm.prompt_n.tolist() for arm in open_arms(pool, quota)] == [[1], [0]]
+
+
+# --- a sample of a large distribution ---------------------------------------------------------------------------------------------
+
+
+def many(n, n_blocked=0):
+    pool = PromptPool.from_columns([f"p{i:05d}" for i in range(n)], "x" * n)
+    return pool, np.arange(n) < n_blocked
+
+
+@pytest.mark.parametrize(("expected", "n_blocked"), [(2.3, 0), (2.3, 9), (0.4, 0), (3.0, 24)])
+def test_visits_weighted_by_the_propensity_average_one_when_candidates_are_sampled(monkeypatch, expected, n_blocked):
+    monkeypatch.setattr(inclusion, "LEAST_CANDIDATES", 4)
+    monkeypatch.setattr(inclusion, "PER_SEAT", 3)
+    pool, blocked = many(30, n_blocked)
+    score = np.linspace(0, 1, 30)
+    rng, n = np.random.default_rng(3), 6000
+    weight = np.zeros((n, 30))
+    for i in range(n):
+        drawn = int(np.floor(expected)) + int(rng.random() < expected - np.floor(expected))
+        quota = Quota(np.array([drawn]), np.array([expected]), blocked)
+        picked = choose_among_candidates(pool, quota, lambda prompt_n, m: top(score[prompt_n], m), 0.3, rng)
+        assert len(picked) == drawn
+        assert not blocked[picked.prompt_B].any()
+        weight[i, picked.prompt_B] = 1 / picked.propensity_B
+    open_weight = weight[:, ~blocked]
+    sigma = np.maximum(open_weight.std(0) / np.sqrt(n), 1e-9)
+    assert (np.abs(open_weight.mean(0) - 1) < 5 * sigma).all()
+    assert weight.mean(0)[-1] > 0
+
+
+def test_small_distributions_are_weighed_whole_and_large_ones_by_a_bounded_sample():
+    for n, n_offered in ((4000, 4000), (30_000, 4096)):
+        pool, blocked = many(n)
+        quota = Quota(np.array([3]), np.array([3.0]), blocked)
+        (arm,) = sampled_arms(pool, quota, np.random.default_rng(0), inclusion.PER_SEAT, inclusion.LEAST_CANDIDATES)
+        assert len(arm.prompt_n) == n_offered == round(arm.share * n)
+        assert len(np.unique(arm.prompt_n)) == n_offered
+
+
+def test_a_sample_of_blocked_prompts_alone_falls_back_to_the_whole():
+    pool, blocked = many(20_000, 19_998)
+    quota = Quota(np.array([2]), np.array([2.0]), blocked)
+    for seed in range(5):
+        (arm,) = sampled_arms(pool, quota, np.random.default_rng(seed), 1)
+        assert set(arm.prompt_n.tolist()) == {19_998, 19_999}

@@ -102,7 +102,6 @@ def test_thompson_propensity_of_one_of_two_is_the_chance_to_beat_the_other():
         rng = np.random.default_rng(seed)
         picked = ThompsonNearest(floor=0.0).select((), pool, quota_of(pool, 1), believing([0.5, 0.5], 2.0), rng)
         again = np.random.default_rng(seed)
-        again.choice(2, 2, replace=False, shuffle=False)
         distance = np.abs(again.beta([1, 1], [1, 1]) - 0.5)
         assert picked.prompt_B.tolist() == [int(distance.argmin())]
         np.testing.assert_allclose(picked.propensity_B, 2 * distance.max())
@@ -115,7 +114,6 @@ def test_thompson_propensity_in_closed_form_with_a_floor():
         policy, rng = ThompsonNearest(floor=floor), np.random.default_rng(seed)
         picked = policy.select((), pool, quota_of(pool, 1), believing([0.25, 0.25], 4.0), rng)
         again = np.random.default_rng(seed)
-        again.choice(2, 2, replace=False, shuffle=False)
         draw, explores = again.beta([1, 1], [3, 3]), again.random(2) < floor
         reach = np.abs(np.where(explores, again.random(2), draw) - 0.5).max()
         believed = (0.5 + reach) ** 3 - (0.5 - reach) ** 3
