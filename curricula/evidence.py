@@ -68,6 +68,8 @@ def stated_rates(pool: PromptPool, prompt_B: Ints, unknown: float = 0.5) -> Floa
 
 def prior_counts(pool: PromptPool, prompt_B: Ints, alpha: float, beta: float, strength: float) -> tuple[Floats, Floats]:
     """(B,) x 2 Beta(strength x rate, strength x (1 - rate)) where a pass rate is stated, Beta(alpha, beta) elsewhere."""
+    if not pool.states_pass_rates:
+        return np.full(len(prompt_B), float(alpha)), np.full(len(prompt_B), float(beta))
     rate_B = stated_rates(pool, prompt_B, np.nan)
     unknown = np.isnan(rate_B)
     return np.where(unknown, alpha, strength * rate_B), np.where(unknown, beta, strength * (1 - rate_B))

@@ -167,6 +167,11 @@ class PromptPool:
         return self.canonical_N[self.start_K[k] : self.start_K[k + 1]]
 
     @cached_property
+    def states_pass_rates(self) -> bool:
+        """Is a pass rate stated for any prompt?"""
+        return not bool(np.isnan(self.prior_pass_rate_N).all())
+
+    @cached_property
     def fingerprint(self) -> str:
         """Changes when a prompt is added, removed, renamed, reordered or moved to another distribution."""
         digest = hashlib.sha256()

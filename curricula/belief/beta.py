@@ -13,6 +13,9 @@ from curricula.registry import register
 from curricula.types import CurriculaError, Estimate, Feedback, Floats, Ints, PromptPool
 
 
+MANY = 4096  # prompts
+
+
 class BetaState(NamedTuple):
     """12 bytes per prompt. Counts are as of the prompt's own stamp; they fade when they are read."""
 
@@ -73,4 +76,6 @@ class BetaCounts:
         return state._replace(version=np.maximum(state.version, version.max(initial=0)))
 
     def _kept(self, age: Ints) -> Floats:
+        if len(age) > MANY and age.max() < len(age):  # one power per age, not one per prompt
+            return np.asarray(np.power(1.0 - self.forgetting, np.arange(age.max() + 1))[age])
         return np.power(1.0 - self.forgetting, age)
