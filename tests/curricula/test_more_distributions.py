@@ -27,7 +27,7 @@ from curricula.gaussians import best_fitted, fitted, largest_chances, normal_cdf
 from curricula.histories import EMPTY, means_by_step, no_history, noted, slopes
 from curricula.levels import easiest_first, level_order, natural_key
 from curricula.paced import Paced
-from curricula.testing import run, small_pool
+from curricula.testing import answer, feedback_of, run, small_pool
 
 MIXED, SOLVED, FAILED = [1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]  # learnability 4/3, 0 and 0
 
@@ -704,3 +704,29 @@ def test_a_mixture_learns_nothing_from_the_other_parts(pool):
     policy = Mixture(parts=(Thompson(), Mixture(parts=(Exp3(),), weights=(1.0,))), weights=(1.0, 1.0))
     state = policy.init(pool)
     assert state.parts[0].mean_K.shape == state.parts[1].parts[0].log_weight_K.shape == (3,)
+
+
+def test_discounted_ucb_revisits_a_neglected_arm_and_plain_ucb_does_not():
+    """40 steps teach nothing in arm "b"; then only "a" is drawn, where there is something to learn, for 400 steps.
+
+    Plain UCB: b's bonus sqrt(2 ln(n + 1) / (n_b + 1)) passes a's signal of 1 only when ln(n + 1) > (n_b + 1) / 2, that is after more
+    than e^160 draws with n_b = 320; discounting lets n_b fade, so the bonus returns within a hundred steps.
+    """
+    pool = PromptPool.from_columns([f"{name}/{i:02d}" for name in "ab" for i in range(20)], "a" * 20 + "b" * 20)
+    plain, fading = build("distribution", "dump_ucb"), build("distribution", {"name": "discounted_ucb", "bonus": 1.0})
+    states = [plain.init(pool), fading.init(pool)]
+    regained = [None, None]
+    for step in range(440):
+        weights = {"a": float(step >= 40), "b": float(step < 40)}
+        forced = Curriculum.from_recipe({"distribution": {"name": "fixed", "weights": weights}, "exploration": 0.0}, pool)
+        outcome = answer(forced, forced.plan(step, 8, 32), reward=lambda prompt, r: float(prompt < "b" and r == 0))
+        feedback = feedback_of(forced, outcome)
+        states = [policy.update(state, pool, feedback) for policy, state in zip((plain, fading), states, strict=True)]
+        for i, (policy, state) in enumerate(zip((plain, fading), states, strict=True)):
+            if step >= 60 and regained[i] is None and policy.probabilities(state, pool)[1] > 0.5:
+                regained[i] = step
+    n_a, n_b = states[0].n_drawn_K
+    assert (n_a, n_b) == (3200, 320)
+    assert np.log(n_a + n_b + 1) < 0.5 * (n_b + 1)
+    assert regained[0] is None
+    assert 60 < regained[1] < 140
