@@ -709,7 +709,7 @@ def test_a_mixture_learns_nothing_from_the_other_parts(pool):
 def test_discounted_ucb_revisits_a_neglected_arm_and_plain_ucb_does_not():
     """40 steps teach nothing in arm "b"; then only "a" is drawn, where there is something to learn, for 400 steps.
 
-    Plain UCB: b's bonus sqrt(2 ln(n + 1) / (n_b + 1)) passes a's signal of 1 only when ln(n + 1) > (n_b + 1) / 2, that is after more
+    Plain UCB: b's bonus sqrt(2 ln(n + 1) / (n_b + 1)) passes a's signal of 1 only when ln(n + 1) > (n_b + 1) / 2, after more
     than e^160 draws with n_b = 320; discounting lets n_b fade, so the bonus returns within a hundred steps.
     """
     pool = PromptPool.from_columns([f"{name}/{i:02d}" for name in "ab" for i in range(20)], "a" * 20 + "b" * 20)
