@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,9 @@ def student_with(**changes: float) -> tuple[Student, np.ndarray]:
 
 
 # --- the learner ------------------------------------------------------------------------------------------------------------------
+
+
+DROPS = {"name": "nonzero_variance", "refill": "none"}
 
 
 def test_the_gain_of_a_group_is_the_policy_gradient_of_its_skill() -> None:
@@ -77,6 +81,25 @@ def test_learning_reaches_the_neighbours_by_the_transfer() -> None:
         rates[reach_] = logit_N / logit_N[0]
     assert rates[0.0] == pytest.approx([1.0, 0.0, 0.0])
     assert rates[2.0] == pytest.approx([1.0, math.exp(-0.5), math.exp(-1.0)])
+
+
+@pytest.mark.parametrize(("constant", "ratio"), [(0, 1.0), (1, 2 / (32 * 8))])
+def test_a_constant_denominator_makes_small_updates_small(constant: int, ratio: float) -> None:
+    setting = Setting(prompts=1, levels=1, slope=0.0, spread=0.0, start=0.0, jitter=0.0, rate=1e-3, constant=constant)
+    student = Student(setting, make_pool(setting, 0), 0)
+    student.learn(np.zeros(2, np.int64), np.array([True, False]), np.array([1.0, -1.0]))
+    logit = float(np.log(student.pass_rates() / (1 - student.pass_rates()))[0])
+    assert logit == pytest.approx(1e-3 * 0.5 * ratio, rel=1e-3)  # advantage x (solved - p) is 0.5 for both
+
+
+def test_leaving_dead_groups_out_is_no_gain_with_a_constant_denominator() -> None:
+    gains = {}
+    for constant in (0, 1):
+        setting = replace(SMALL, constant=constant)
+        uniform, dropped = (simulate(recipe, setting, 0).level_T[-1] for recipe in ("uniform", {"filter": DROPS}))
+        gains[constant] = float(dropped - uniform)
+    assert gains[0] > 0.002
+    assert gains[1] == pytest.approx(0.0, abs=1e-9)
 
 
 def test_seeds_are_paired() -> None:

@@ -27,12 +27,15 @@ class Setting:
     noise: float = 0.0  # chance that the verifier says the opposite
     rate: float = 0.08  # skill per unit of gradient
     jitter: float = 0.3  # standard deviation of the log of a step's learning rate
+    constant: int = 0  # 1: an update is divided by groups x rollouts; 0: by the rollouts in it, as token means are
 
     def __post_init__(self) -> None:
         at_least("simulate", 1, steps=self.steps, groups=self.groups, max_attempts=self.max_attempts, levels=self.levels)
         at_least("simulate", 2, rollouts=self.rollouts)
         at_least("simulate", self.levels, prompts=self.prompts)
         at_least("simulate", 0, spread=self.spread, transfer=self.transfer, rate=self.rate, jitter=self.jitter)
+        if self.constant not in (0, 1):
+            raise CurriculaError(f"simulate.constant: expected 0 or 1, got {self.constant}")
         if not 0 <= self.noise <= 0.5:
             raise CurriculaError(f"simulate.noise: expected a chance in 0..0.5, got {self.noise}")
 

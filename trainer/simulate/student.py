@@ -50,9 +50,13 @@ class Student:
         return solved_R, (solved_R ^ wrong_R).astype(np.float64)
 
     def learn(self, prompt_R: Ints, solved_R: Bools, advantage_R: Floats) -> None:
-        """One update by the rollouts that carry gradient, all drawn since the update before."""
+        """One update by the rollouts that carry gradient, all drawn since the update before.
+
+        Divided by their number, an update of few groups is as large as one of many; by a constant, rollouts count alike everywhere.
+        """
         p_R = self.pass_rates()[prompt_R]
-        share_R = advantage_R * (solved_R - p_R) / max(len(prompt_R), 1)
+        whole = self._setting.groups * self._setting.rollouts
+        share_R = advantage_R * (solved_R - p_R) / (whole if self._setting.constant else max(len(prompt_R), 1))
         gradient_K = np.bincount(self._level_N[prompt_R], weights=share_R, minlength=len(self._skill_K))
         self._skill_K = self._skill_K + self._setting.rate * self._step_noise() * gradient_K @ self._transfer_KK
         self.version += 1
