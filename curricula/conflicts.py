@@ -94,6 +94,7 @@ RULES: tuple[Rule, ...] = (
         "d3s", "reinforce_ada", "pooled down-sampling undoes the balance of the groups that the budget paid for; use balanced_keep"
     ),
     both("pods", "soft_weights", "the weight is made for the whole group, the advantages for the rollouts that are left"),
+    both("nonzero_variance", "remax", "a group whose rollouts all miss what the greedy completion gets has signal; use keep_all"),
     starved,
     uncapped,
 )

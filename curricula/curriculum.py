@@ -19,7 +19,7 @@ from curricula.growth import carried_fields, carried_state
 from curricula.ledger import carried, empty_ledger
 from curricula.recipes import Recipe, checked_exploration, read
 from curricula.registry import STAGES, name_of, parameters
-from curricula.stages import Quota, Stages
+from curricula.stages import Quota, Stages, baselines_of
 from curricula.types import (
     Bools,
     CurriculaError,
@@ -76,6 +76,8 @@ class Curriculum:
     def plan(self, step: int, n_groups: int, n_rollouts: int, attempt: int = 0, exclude: Iterable[int] | Ints = ()) -> RolloutPlan:
         """Which prompts, and how many rollouts of each: at most ``n_rollouts`` plus what earlier steps left, at most twice it.
 
+        Where the budget policy asks for greedy completions (``greedy_B``), each costs as much as a rollout.
+
         Fewer groups come back where the pool has fewer free prompts or the budget fewer than two rollouts for each.
         ``exclude`` names prompts (rows of the pool) that may not be chosen, such as those in flight.
         """
@@ -92,6 +94,8 @@ class Curriculum:
         estimate = self.estimate(selection.prompt_B)
         n_B = self.stages.budget.allocate(self._state["budget"], self.pool, selection, estimate, budget)
         self._refuse_bad_allocation(n_B, len(selection), budget)
+        greedy_B = baselines_of(self.stages.budget, self._state["budget"], self.pool, selection, n_B)
+        self._refuse_bad_baselines(greedy_B, n_B, budget)
         return RolloutPlan(
             step=step,
             attempt=attempt,
@@ -101,8 +105,9 @@ class Curriculum:
             group_B=group_ids(step, attempt, len(selection)),
             probability_K=probability_K,
             n_carried=budget - n_rollouts,
-            n_unspent=budget - int(n_B.sum()),
+            n_unspent=budget - int(n_B.sum()) - int(greedy_B.sum()),
             max_tokens_B=self.stages.shaping.limit(self._state["shaping"], self.pool, selection.prompt_B),
+            greedy_B=greedy_B,
         )
 
     def extend(self, outcome: Outcome) -> RolloutPlan | None:
@@ -113,7 +118,8 @@ class Curriculum:
         if n_B is None or not n_B.any():
             return None
         self._refuse_bad_allocation(n_B, len(plan), plan.n_unspent, smallest=1)
-        return replace(plan, round=plan.round + 1, n_rollouts_B=n_B, n_unspent=plan.n_unspent - int(n_B.sum()))
+        left, no_greedy_B = plan.n_unspent - int(n_B.sum()), np.zeros(len(plan), dtype=np.bool_)
+        return replace(plan, round=plan.round + 1, n_rollouts_B=n_B, n_unspent=left, greedy_B=no_greedy_B)
 
     def judge(self, outcome: Outcome) -> Verdict:
         """Which groups enter the update, and which of their rollouts carry gradient."""
@@ -234,4 +240,16 @@ class Curriculum:
             raise CurriculaError(
                 f"budget {self._name('budget')}: expected {n_groups} numbers, each 0 or >= {smallest}, "
                 f"together at most {budget}; got {n_B}"
+            )
+
+    def _refuse_bad_baselines(self, greedy_B: Bools, n_B: Ints, budget: int) -> None:
+        if greedy_B.shape != n_B.shape or greedy_B.dtype != np.bool_ or (greedy_B & (n_B == 0)).any():
+            raise CurriculaError(
+                f"budget {self._name('budget')}: expected {len(n_B)} times true or false for greedy completions, true only where a "
+                f"group has rollouts; got {greedy_B}"
+            )
+        if n_B.sum() + greedy_B.sum() > budget:
+            raise CurriculaError(
+                f"budget {self._name('budget')}: {n_B.sum()} rollouts and {greedy_B.sum()} greedy completions are more than the "
+                f"budget of {budget}"
             )

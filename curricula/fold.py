@@ -69,10 +69,11 @@ def take_groups(feedback: Feedback, place: Ints) -> Feedback:
         n_rollouts_B=plan.n_rollouts_B[place],
         group_B=plan.group_B[place],
         max_tokens_B=plan.max_tokens_B[place],
+        greedy_B=plan.greedy_B[place],
     )
     reward, status, n_tokens, version = (column[rollout] for column in _of_outcome(outcome))
     return Feedback(
-        Outcome(plan, new_group_R[rollout], reward, status, n_tokens, version, outcome.reward_range),
+        Outcome(plan, new_group_R[rollout], reward, status, n_tokens, version, outcome.reward_range, outcome.baseline_B[place]),
         replace(
             verdict,
             kept_B=verdict.kept_B[place],
@@ -95,14 +96,16 @@ def join(feedbacks: Sequence[Feedback]) -> Feedback:
         n_rollouts_B=np.concatenate([plan.n_rollouts_B for plan in plans]),
         group_B=np.concatenate([plan.group_B for plan in plans]),
         max_tokens_B=np.concatenate([plan.max_tokens_B for plan in plans]),
+        greedy_B=np.concatenate([plan.greedy_B for plan in plans]),
     )
     offsets = np.cumsum([0, *(len(plan) for plan in plans[:-1])])
     group_R = np.concatenate([outcome.group_R + offset for outcome, offset in zip(outcomes, offsets, strict=True)])
     reward, status, n_tokens, version = _stacked([_of_outcome(outcome) for outcome in outcomes])
     kept, reason, carries, weight = _stacked([(v.kept_B, v.reason_B, v.carries_gradient_R, v.weight_B) for v in verdicts])
+    baseline_B = np.concatenate([outcome.baseline_B for outcome in outcomes])
     advantages = [f.advantage_R for f in feedbacks if f.advantage_R is not None]
     return Feedback(
-        Outcome(plan, group_R, reward, status, n_tokens, version, outcomes[0].reward_range),
+        Outcome(plan, group_R, reward, status, n_tokens, version, outcomes[0].reward_range, baseline_B),
         Verdict(kept, reason, carries, verdicts[0].refill, weight, verdicts[0].renormalise),
         np.concatenate(advantages) if advantages else None,
     )

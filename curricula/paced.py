@@ -13,8 +13,8 @@ import numpy as np
 
 from curricula.growth import carried_state
 from curricula.registry import kind_of
-from curricula.stages import Believed, Pacing, Quota
-from curricula.types import CurriculaError, Estimate, Feedback, Floats, Ints, Outcome, PromptPool, Selection, Verdict
+from curricula.stages import Believed, Pacing, Quota, baselines_of
+from curricula.types import Bools, CurriculaError, Estimate, Feedback, Floats, Ints, Outcome, PromptPool, Selection, Verdict
 
 
 class Clock(NamedTuple):
@@ -149,6 +149,9 @@ class Paced:
 
     def extend(self, state: PacedState, pool: PromptPool, outcome: Outcome, estimate: Estimate) -> Ints | None:
         return self.now(state).extend(state.policy, pool, outcome, estimate)  # type: ignore[no-any-return]
+
+    def baselines(self, state: PacedState, pool: PromptPool, selection: Selection, n_B: Ints) -> Bools:
+        return baselines_of(self.now(state), state.policy, pool, selection, n_B)
 
     def shape(self, state: PacedState, pool: PromptPool, outcome: Outcome) -> Floats:
         return self.now(state).shape(state.policy, pool, outcome)  # type: ignore[no-any-return]

@@ -102,6 +102,7 @@ RECIPES: Mapping[str, Recipe] = {
     "pilot_commit": {"budget": "pilot_commit", "filter": {"name": "nonzero_variance", "refill": "none"}},  # arXiv 2605.26606
     "vigor": {"budget": "vigor"},  # arXiv 2607.22002
     "xrpo": {"budget": "xrpo"},  # arXiv 2510.06672
+    "remax": {"budget": "remax"},  # arXiv 2310.10505; the learner's part is learner.advantage remax
     # what enters the update, and with which reward
     "pods": {"downsampling": "pods"},  # arXiv 2504.13818
     "d3s": {  # arXiv 2509.22115; its token part is learner.token_share

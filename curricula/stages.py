@@ -46,6 +46,17 @@ class Quota:
     blocked_N: Bools  # (N,) prompts that may not be chosen (already in flight in this step)
 
 
+def baselines_of(budget: Any, state: Any, pool: PromptPool, selection: Selection, n_B: Ints) -> Bools:
+    """(B,) groups that get one greedy completion besides their ``n_B`` rollouts.
+
+    Budget policies say so by a method ``baselines``, which they may leave out: then no group gets one.
+    """
+    if not hasattr(budget, "baselines"):
+        return np.zeros(len(selection), dtype=np.bool_)
+    asked_B: Bools = budget.baselines(state, pool, selection, n_B)
+    return asked_B
+
+
 Believed = Callable[[Ints], Estimate]  # the belief, bound to its state: prompts (rows of the pool) -> estimate
 
 
@@ -75,7 +86,10 @@ class Selector(Policy, Protocol):
 
 
 class Budget(Policy, Protocol):
-    """How many rollouts for whom? (B,) each 0 or >= 2; the sum is at most ``n_rollouts``."""
+    """How many rollouts for whom? (B,) each 0 or >= 2; the sum is at most ``n_rollouts``, greedy completions included.
+
+    A method ``baselines(state, pool, selection, n_B)`` may ask for greedy completions, see `baselines_of`. `extend` asks for none.
+    """
 
     def allocate(self, state: Any, pool: PromptPool, selection: Selection, estimate: Estimate, n_rollouts: int) -> Ints: ...
 

@@ -215,7 +215,7 @@ def _valid(curriculum: Curriculum, plan: RolloutPlan, n_groups: int, budget: int
     expect((curriculum.pool.distribution_N[selection.prompt_B] == selection.distribution_B).all(), "wrong distribution of a prompt")
     expect(((selection.propensity_B > 0) & (selection.propensity_B <= 1 + 1e-12)).all(), "a propensity outside (0, 1]")
     expect(((plan.n_rollouts_B == 0) | (plan.n_rollouts_B >= 2)).all(), "a group of one rollout")
-    expect(plan.n_rollouts + plan.n_unspent == budget, f"budget of {budget}: {plan.n_rollouts} spent, {plan.n_unspent} left")
+    expect(plan.n_completions + plan.n_unspent == budget, f"budget of {budget}: {plan.n_completions} spent, {plan.n_unspent} left")
     expect(abs(plan.probability_K.sum() - 1) < 1e-9 and (plan.probability_K >= 0).all(), "probabilities do not sum to 1")
 
 
@@ -263,9 +263,8 @@ def check_budget_is_a_hard_cap(case: Case) -> None:
     for n_groups in (1, 2, 7, 23):
         for n_rollouts in (0, 1, 2, 3, 5, 17, 64, 5000):
             plan = curriculum.plan(9, n_groups, n_rollouts, attempt=1)
-            expect(
-                plan.n_rollouts + plan.n_unspent == n_rollouts, f"{n_groups} groups, {n_rollouts} rollouts: got {plan.n_rollouts}"
-            )
+            said = f"{n_groups} groups, {n_rollouts} rollouts: got {plan.n_completions}"
+            expect(plan.n_completions + plan.n_unspent == n_rollouts, said)
 
 
 def check_propensity_is_frequency(case: Case) -> None:

@@ -273,12 +273,15 @@ class RolloutPlan:
     probability_K: Floats  # (K,) arm probabilities at the decision
     n_carried: int = 0  # rollouts that earlier steps left unspent and this plan may spend
     n_unspent: int = 0  # rollouts of its budget that this plan leaves (bounds of the budget policy)
+    greedy_B: Bools = field(default=None)  # type: ignore[arg-type]  # (B,) one greedy completion besides n_rollouts_B? none by default
     max_tokens_B: Ints = field(default=None)  # type: ignore[arg-type]  # (B,) completion limit by the shaping policy; 0 = the recipe's
 
     def __post_init__(self) -> None:
         put, b = object.__setattr__, len(self.selection)
         limit = np.zeros(b, np.int64) if self.max_tokens_B is None else self.max_tokens_B
         put(self, "max_tokens_B", frozen_array(limit, np.int64, "max_tokens_B", b))
+        greedy = np.zeros(b, np.bool_) if self.greedy_B is None else self.greedy_B
+        put(self, "greedy_B", frozen_array(greedy, np.bool_, "greedy_B", b))
         put(self, "n_rollouts_B", frozen_array(self.n_rollouts_B, np.int64, "n_rollouts_B", b))
         put(self, "group_B", frozen_array(self.group_B, np.int64, "group_B", b))
         put(self, "probability_K", frozen_array(self.probability_K, np.float64, "probability_K"))
@@ -290,11 +293,16 @@ class RolloutPlan:
     def n_rollouts(self) -> int:
         return int(self.n_rollouts_B.sum())
 
+    @property
+    def n_completions(self) -> int:
+        """Rollouts and greedy completions: what the budget is charged."""
+        return self.n_rollouts + int(self.greedy_B.sum())
+
     def joined(self, more: RolloutPlan) -> RolloutPlan:
         """This plan and a further allocation round of it as one plan: what an outcome of both rounds belongs to."""
         if not np.array_equal(self.group_B, more.group_B):
             raise CurriculaError(f"plan of step {self.step}: the further round has other groups; join it with the plan it extends")
-        return replace(more, n_rollouts_B=self.n_rollouts_B + more.n_rollouts_B)
+        return replace(more, n_rollouts_B=self.n_rollouts_B + more.n_rollouts_B, greedy_B=self.greedy_B | more.greedy_B)
 
 
 def group_ids(step: int, attempt: int, n_groups: int) -> Ints:
@@ -313,7 +321,8 @@ def step_of_group(group: Ints) -> Ints:
 class Outcome:
     """What came back for a plan, rollout by rollout, in any order; groups may be partial or empty.
 
-    Rewards are raw. ``reward_range`` maps them to a score in [0, 1] that beliefs, filters and bandit signals read.
+    Rewards are raw. ``reward_range`` maps them to a score in [0, 1] that beliefs, filters and bandit signals read. The greedy
+    completion of a group is none of its rollouts: it was not drawn from the policy, so no belief may count it as a sample.
     """
 
     plan: RolloutPlan
@@ -323,6 +332,7 @@ class Outcome:
     n_tokens_R: Ints  # (R,) completion length in tokens
     policy_version_R: Ints  # (R,) learner updates that the weights had seen
     reward_range: tuple[float, float] = (0.0, 1.0)
+    baseline_B: Floats = field(default=None)  # type: ignore[arg-type]  # (B,) raw reward of the greedy completion; NaN = none (default)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -332,6 +342,8 @@ class Outcome:
         put(self, "status_R", frozen_array(self.status_R, np.uint8, "status_R", r))
         put(self, "n_tokens_R", frozen_array(self.n_tokens_R, np.int64, "n_tokens_R", r))
         put(self, "policy_version_R", frozen_array(self.policy_version_R, np.int64, "policy_version_R", r))
+        baseline = np.full(len(self.plan), np.nan) if self.baseline_B is None else self.baseline_B
+        put(self, "baseline_B", frozen_array(baseline, np.float64, "baseline_B", len(self.plan)))
         if r and not (self.group_R.min() >= 0 and self.group_R.max() < len(self.plan)):
             raise CurriculaError(f"outcome: group_R must lie in 0..{len(self.plan) - 1} (places in the plan)")
         self._refuse_bad_rewards()
@@ -365,6 +377,13 @@ class Outcome:
                 f"outcome of step {self.plan.step}: rollout {r} of group {self.plan.group_B[self.group_R[r]]} has reward "
                 f"{self.reward_R[r]} and status ok, expected a finite number in [{low}, {high}]; give rollouts without "
                 "a reward another status, or declare the reward function's reward_range"
+            )
+        off = np.isinf(self.baseline_B) | (self.baseline_B < low - slack) | (self.baseline_B > high + slack)
+        if off.any():
+            b = int(np.flatnonzero(off)[0])
+            raise CurriculaError(
+                f"outcome of step {self.plan.step}: the greedy completion of group {self.plan.group_B[b]} has reward "
+                f"{self.baseline_B[b]}, expected a number in [{low}, {high}], or NaN where there is none"
             )
 
 

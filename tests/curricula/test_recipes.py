@@ -19,7 +19,7 @@ def run(curriculum: Curriculum, steps: range) -> list[object]:
             rounds.append(readable(curriculum.pool, more))
             plan = plan.joined(more)
             outcome = answer(curriculum, plan)
-        assert plan.n_rollouts + plan.n_unspent == budget
+        assert plan.n_completions + plan.n_unspent == budget
         curriculum.shape(outcome)
         curriculum.update(feedback_of(curriculum, outcome))
         plans.append(rounds)
