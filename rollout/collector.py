@@ -12,13 +12,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from curricula import Curriculum
-from curricula.types import CurriculaError, Outcome, Reason, Refill, RolloutPlan, Status
-from rollout.producer import Producer, request_seed
+from curricula.types import CurriculaError, Floats, Outcome, Reason, Refill, RolloutPlan, Status
+from rollout.producer import Producer
 from rollout.prompts import Prompt, PromptSet
 from rollout.settings import RolloutSettings
+from rollout.turns import request_seed
 from rollout.types import Attempt, Judged, Request, Sampling, Ticket
 
 PART = 32  # rollouts of one request at most, so that one large group spreads over the engines
+GREEDY_PART = 2**20  # the ticket's part for a group's greedy completion: no group is split into so many
 LEAST_ACCEPTANCE = 0.25  # a refill asks for at most four groups per missing one
 
 
@@ -81,28 +83,40 @@ class Collector:
         missing = settings.groups_per_step - kept
         if attempts[-1].verdict.refill is Refill.NONE or len(attempts) >= settings.max_attempts:
             return 0
-        spent = sum(attempt.plan.n_rollouts for attempt in attempts)
+        spent = sum(attempt.plan.n_completions for attempt in attempts)
         affordable = (settings.rollout_cap - spent) // settings.rollouts_per_group
         acceptance = max(kept / sum(len(attempt.plan) for attempt in attempts), LEAST_ACCEPTANCE)
         return min(math.ceil(missing / acceptance), affordable)
 
     def _run(self, plan: RolloutPlan) -> Attempt:
         judged_B: list[list[Judged]] = [[] for _ in range(len(plan))]
+        greedy_B: list[Judged | None] = [None] * len(plan)
         this_round: RolloutPlan | None = plan
         while this_round is not None:
-            for b, judged in enumerate(self._roll_out(this_round)):
+            for b, (judged, greedy) in enumerate(self._roll_out(this_round)):
                 judged_B[b].extend(judged)
+                greedy_B[b] = greedy or greedy_B[b]
             if this_round is not plan:
                 plan = plan.joined(this_round)
-            outcome = outcome_of(plan, judged_B, self._reward_range)
+            outcome = outcome_of(plan, judged_B, self._reward_range, greedy_B)
             with self._deciding():
                 this_round = self._curriculum.extend(outcome)
         with self._deciding():
             verdict = self._curriculum.judge(outcome)
             shaped_R = self._curriculum.shape(outcome)
-        return Attempt(plan, judged_B, outcome, verdict, shaped_R)
+            baseline_B = self._shaped_baselines(plan, greedy_B)
+        return Attempt(plan, judged_B, outcome, verdict, shaped_R, greedy_B, baseline_B)
 
-    def _roll_out(self, plan: RolloutPlan) -> list[list[Judged]]:
+    def _shaped_baselines(self, plan: RolloutPlan, greedy_B: Sequence[Judged | None]) -> Floats:
+        """(B,) the greedy completions' rewards by the shaping policy, as if each were the one rollout of its group."""
+        baseline_B = np.full(len(plan), np.nan)
+        if any(greedy_B):
+            alone = outcome_of(plan, [[greedy] if greedy else [] for greedy in greedy_B], self._reward_range)
+            baseline_B[alone.group_R] = self._curriculum.shape(alone)
+        return baseline_B
+
+    def _roll_out(self, plan: RolloutPlan) -> list[tuple[list[Judged], Judged | None]]:
+        """The rollouts of each group, and its greedy completion where one was asked for."""
         requests: list[Request] = []
         prompt_of: dict[Ticket, Prompt] = {}
         for b in range(len(plan)):
@@ -111,24 +125,32 @@ class Collector:
             prompt_of |= dict.fromkeys((request.ticket for request in asked), self._prompt(plan, b))
         judged = self._producer.produce(requests, prompt_of)
         groups: dict[int, list[Judged]] = {int(group): [] for group in plan.group_B}
+        greedy: dict[int, Judged] = {}
         for ticket in sorted(judged):
-            groups[ticket.group].extend(judged[ticket])
-        return list(groups.values())
+            if ticket.part == GREEDY_PART:
+                (greedy[ticket.group],) = judged[ticket]
+            else:
+                groups[ticket.group].extend(judged[ticket])
+        return [(group, greedy.get(name)) for name, group in groups.items()]
 
     def _requests(self, plan: RolloutPlan, b: int) -> list[Request]:
         n, row = int(plan.n_rollouts_B[b]), int(plan.selection.prompt_B[b])
         sampling = limited(self._settings.sampling, int(plan.max_tokens_B[b]))
+        asked = [(part, min(PART, n - part * PART), sampling) for part in range(math.ceil(n / PART))]
+        if plan.greedy_B[b]:
+            asked.append((GREEDY_PART, 1, replace(sampling, temperature=0.0)))
         requests = []
-        for part in range(math.ceil(n / PART)):
+        for part, n_of_part, sampling_of_part in asked:
             ticket = Ticket(int(plan.group_B[b]), plan.round, part)
             requests.append(
                 Request(
                     ticket=ticket,
                     prompt_ids=self._prompts.ids_N[row],
-                    n=min(PART, n - part * PART),
-                    sampling=sampling,
+                    n=n_of_part,
+                    sampling=sampling_of_part,
                     seed=request_seed(self._seed, ticket),
                     prompt_key=self._prompts.prompt_set.prompts[row].id,
+                    max_turns=int(plan.max_turns_B[b]),
                 )
             )
         return requests
@@ -143,6 +165,7 @@ class Collector:
 
     def _refuse_failures(self, step: int, attempts: Sequence[Attempt]) -> None:
         rollouts = [judged for attempt in attempts for group in attempt.judged_B for judged in group]
+        rollouts += [greedy for attempt in attempts for greedy in attempt.greedy_B if greedy]
         failed = [judged for judged in rollouts if judged.status not in (Status.OK, Status.TRUNCATED)]
         limit = self._settings.verifier.max_failure_share
         if rollouts and len(failed) > limit * len(rollouts):
@@ -162,17 +185,25 @@ def limited(sampling: Sampling, max_tokens: int) -> Sampling:
     return replace(sampling, max_tokens=max_tokens) if 0 < max_tokens < sampling.max_tokens else sampling
 
 
-def outcome_of(plan: RolloutPlan, judged_B: Sequence[Sequence[Judged]], reward_range: tuple[float, float]) -> Outcome:
-    """The numbers of judged completions, group by group."""
+def outcome_of(
+    plan: RolloutPlan,
+    judged_B: Sequence[Sequence[Judged]],
+    reward_range: tuple[float, float],
+    greedy_B: Sequence[Judged | None] = (),
+) -> Outcome:
+    """The numbers of judged completions, group by group; ``greedy_B`` are the groups' greedy completions, if any were asked for."""
+    baselines = [greedy.reward if greedy else math.nan for greedy in greedy_B] or [math.nan] * len(plan)
     flat = [(b, judged) for b, group in enumerate(judged_B) for judged in group]
     return Outcome(
         plan=plan,
         group_R=np.array([b for b, _ in flat], dtype=np.int64),
         reward_R=np.array([judged.reward for _, judged in flat], dtype=np.float64),
         status_R=np.array([judged.status for _, judged in flat], dtype=np.uint8),
-        n_tokens_R=np.array([len(judged.completion.token_ids) for _, judged in flat], dtype=np.int64),
+        n_tokens_R=np.array([judged.completion.n_drawn for _, judged in flat], dtype=np.int64),
         policy_version_R=np.array([judged.policy_version for _, judged in flat], dtype=np.int64),
         reward_range=reward_range,
+        n_turns_R=np.array([judged.completion.n_turns for _, judged in flat], dtype=np.int64),
+        baseline_B=np.array(baselines, dtype=np.float64),
     )
 
 

@@ -9,20 +9,21 @@ else, makes a new schema. Schema 1, by ``kind``:
 ``group`` (one per group of an attempt)
     run, step, attempt, round (the last one), group (id), prompt (id), distribution (name), propensity (inclusion probability),
     probability (of the distribution's arm at the decision), n_asked, kept, reason (`Reason`, lower case), weight (factor on its
-    advantages, 1 by default), max_tokens (completion limit, 0 = the recipe's, by default); then one entry per rollout: rewards
+    advantages, 1 by default), max_tokens (completion limit, 0 = the recipe's, by default), greedy (null by default; where a greedy
+    completion was asked for: reward, shaped, status, n_tokens, finish, version, engine); then one entry per rollout: rewards
     (raw; null = none), shaped (what advantages are made of; the raw rewards by default), statuses (`Status`, lower case),
     n_tokens, finish, logprob_sums (of the drawn tokens), versions (policy), engines, gradient (enters the update).
 ``attempt`` (after its groups)
     run, step, attempt, round, pool (fingerprint), distributions (K names), probabilities (K), n_groups, n_rollouts, n_carried,
-    n_unspent, reward_range, refill, renormalise (advantages come from the rollouts with gradient alone; false by default), facts
-    (whatever the caller adds).
+    n_unspent, n_greedy (greedy completions, charged as rollouts are; 0 by default), reward_range, refill, renormalise (advantages
+    come from the rollouts with gradient alone; false by default), facts (whatever the caller adds).
 ``step``, ``evaluation``
     run and the fields of the caller's record.
 ``commit``
     schema, run, texts_bytes (length of ``texts.jsonl`` as of this commit).
 ``texts`` (in ``texts.jsonl``, for the share ``log_texts`` of groups, decided by a hash of the group id)
     run, step, group, prompt, distribution, content and answer (where the caller gives the prompts), completions, rewards, statuses,
-    details (the verifier's errors).
+    details (the verifier's errors), greedy (text of the greedy completion; null where none was asked for).
 
 Absent numbers are null, infinities are the strings "inf" and "-inf".
 """
@@ -183,8 +184,8 @@ def read_log(folder: Path) -> Iterator[dict[str, Any]]:
 def _completed(record: dict[str, Any]) -> dict[str, Any]:
     """The record with the fields that were added since it was written."""
     if record.get("kind") == "group":
-        return {"weight": 1.0, "max_tokens": 0, "shaped": record.get("rewards")} | record
-    return {"renormalise": False} | record if record.get("kind") == "attempt" else record
+        return {"weight": 1.0, "max_tokens": 0, "shaped": record.get("rewards"), "greedy": None} | record
+    return {"renormalise": False, "n_greedy": 0} | record if record.get("kind") == "attempt" else record
 
 
 def read_texts(folder: Path) -> Iterator[dict[str, Any]]:
@@ -245,6 +246,7 @@ def _attempt_record(pool: PromptPool, attempt: Attempt) -> dict[str, Any]:
         "probabilities": plan.probability_K,
         "n_groups": len(plan),
         "n_rollouts": plan.n_rollouts,
+        "n_greedy": plan.n_completions - plan.n_rollouts,
         "n_carried": plan.n_carried,
         "n_unspent": plan.n_unspent,
         "reward_range": attempt.outcome.reward_range,
@@ -270,6 +272,21 @@ def _group_record(pool: PromptPool, attempt: Attempt, b: int) -> dict[str, Any]:
         "reason": Reason(int(verdict.reason_B[b])).name.lower(),
         "weight": verdict.weight_B[b],
         "max_tokens": plan.max_tokens_B[b],
+        "greedy": _greedy_record(attempt.greedy_B[b], float(attempt.baseline_B[b])),
+    }
+
+
+def _greedy_record(greedy: Judged | None, shaped: float) -> dict[str, Any] | None:
+    if greedy is None:
+        return None
+    return {
+        "reward": float(greedy.reward),
+        "shaped": shaped,
+        "status": greedy.status.name.lower(),
+        "n_tokens": len(greedy.completion.token_ids),
+        "finish": greedy.completion.finish.value,
+        "version": greedy.policy_version,
+        "engine": greedy.engine,
     }
 
 
@@ -299,6 +316,7 @@ def _texts_record(pool: PromptPool, attempt: Attempt, b: int, prompts: Sequence[
         "rewards": [float(rollout.reward) for rollout in judged],
         "statuses": [rollout.status.name.lower() for rollout in judged],
         "details": [rollout.detail for rollout in judged],
+        "greedy": greedy.completion.text if (greedy := attempt.greedy_B[b]) else None,
     }
 
 

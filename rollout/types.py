@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curricula.types import CurriculaError, Floats, Outcome, RolloutPlan, Status, Verdict, frozen_array
+from curricula.types import Bools, CurriculaError, Floats, Outcome, RolloutPlan, Status, Verdict, frozen_array
 
 
 class FinishReason(StrEnum):
@@ -49,6 +49,8 @@ class Ticket:
     group: int  # group id of the plan (evaluation and probe groups are negative)
     round: int = 0  # allocation round
     part: int = 0  # large groups are split over engines
+    turn: int = 0  # 0 = the prompt alone; later ones go on with one completion of the part, after a wrong answer
+    place: int = 0  # of that completion in its part; 0 in turn 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,16 +63,24 @@ class Request:
     sampling: Sampling
     seed: int  # of this request alone: draws do not depend on what else is in the engine
     prompt_key: str = ""  # prompt id; the simulated engine answers by it
+    max_turns: int = 1  # answers that each of the completions may give, the first included
 
 
 @dataclass(frozen=True, eq=False)
 class Completion:
-    """One finished completion."""
+    """One finished completion: what the model drew, and what it was fed between its turns."""
 
     token_ids: NDArray[np.int32]  # (T,) including the end-of-sequence token where one was drawn
-    logprob_T: NDArray[np.float32]  # (T,) log-probability of each drawn token under the sampling distribution
+    logprob_T: NDArray[np.float32]  # (T,) log-probability of each drawn token under the sampling distribution; 0 for fed ones
     text: str  # without special tokens
     finish: FinishReason
+    drawn_T: Bools | None = None  # which tokens the model drew; None = all
+    n_turns: int = 1  # answers given
+
+    @property
+    def n_drawn(self) -> int:
+        """Tokens that the model drew."""
+        return len(self.token_ids) if self.drawn_T is None else int(np.count_nonzero(self.drawn_T))
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +123,14 @@ class Attempt:
     outcome: Outcome
     verdict: Verdict
     shaped_R: Floats = field(default=None)  # type: ignore[arg-type]  # (R,) what advantages are made of; the raw reward by default
+    greedy_B: list[Judged | None] = field(default=None)  # type: ignore[arg-type]  # (B,) greedy completions; none by default
+    baseline_B: Floats = field(default=None)  # type: ignore[arg-type]  # (B,) their shaped rewards, NaN = none; raw ones by default
 
     def __post_init__(self) -> None:
+        baseline_B = self.outcome.baseline_B if self.baseline_B is None else self.baseline_B
+        object.__setattr__(self, "baseline_B", frozen_array(baseline_B, np.float64, "baseline_B", len(self.plan)))
+        if self.greedy_B is None:
+            object.__setattr__(self, "greedy_B", [None] * len(self.plan))
         reward_R = self.outcome.reward_R
         shaped_R = reward_R if self.shaped_R is None else self.shaped_R
         object.__setattr__(self, "shaped_R", frozen_array(shaped_R, np.float64, "shaped_R", len(reward_R)))
