@@ -19,7 +19,7 @@ from curricula.growth import carried_fields, carried_state
 from curricula.ledger import carried, empty_ledger
 from curricula.recipes import Recipe, checked_exploration, read
 from curricula.registry import STAGES, name_of, parameters
-from curricula.stages import Quota, Stages, baselines_of
+from curricula.stages import Quota, Stages, baselines_of, turns_of
 from curricula.types import (
     Bools,
     CurriculaError,
@@ -108,6 +108,7 @@ class Curriculum:
             n_unspent=budget - int(n_B.sum()) - int(greedy_B.sum()),
             max_tokens_B=self.stages.shaping.limit(self._state["shaping"], self.pool, selection.prompt_B),
             greedy_B=greedy_B,
+            max_turns_B=self._turns(selection.prompt_B, (step, attempt)),
         )
 
     def extend(self, outcome: Outcome) -> RolloutPlan | None:
@@ -234,6 +235,13 @@ class Curriculum:
         rng = generator(self.seed, *place, 0, "distribution")
         expected_K, drawn_K = draw_quota(probability_K, pool.size_K - n_blocked_K, n_groups, rng, pool.name_order_K)
         return Quota(drawn_K, expected_K, blocked_N)
+
+    def _turns(self, prompt_B: Ints, place: tuple[int, int]) -> Ints:
+        rng = generator(self.seed, *place, 0, "shaping")
+        turns_B = turns_of(self.stages.shaping, self._state["shaping"], self.pool, prompt_B, rng)
+        if turns_B.shape != prompt_B.shape or (turns_B < 1).any():
+            raise CurriculaError(f"shaping {self._name('shaping')}: expected {len(prompt_B)} numbers of turns >= 1, got {turns_B}")
+        return turns_B
 
     def _refuse_bad_allocation(self, n_B: Ints, n_groups: int, budget: int, smallest: int = 2) -> None:
         if n_B.shape != (n_groups,) or ((n_B != 0) & (n_B < smallest)).any() or n_B.sum() > budget:

@@ -57,7 +57,7 @@ def _first_by_id(group_B: Ints, wanted_B: np.ndarray) -> Ints:
 
 
 def take_groups(feedback: Feedback, place: Ints) -> Feedback:
-    """The feedback of these groups alone, in this order, rollouts of a group by reward, status, length, version and advantage."""
+    """The feedback of these groups alone, in this order, rollouts of a group by reward, status, length, version, turns, advantage."""
     plan, outcome, verdict = feedback.plan, feedback.outcome, feedback.verdict
     new_place_B = np.full(len(plan), -1, dtype=np.int64)
     new_place_B[place] = np.arange(len(place))
@@ -70,10 +70,13 @@ def take_groups(feedback: Feedback, place: Ints) -> Feedback:
         group_B=plan.group_B[place],
         max_tokens_B=plan.max_tokens_B[place],
         greedy_B=plan.greedy_B[place],
+        max_turns_B=plan.max_turns_B[place],
     )
-    reward, status, n_tokens, version = (column[rollout] for column in _of_outcome(outcome))
+    reward, status, n_tokens, version, turns = (column[rollout] for column in _of_outcome(outcome))
     return Feedback(
-        Outcome(plan, new_group_R[rollout], reward, status, n_tokens, version, outcome.reward_range, outcome.baseline_B[place]),
+        Outcome(
+            plan, new_group_R[rollout], reward, status, n_tokens, version, outcome.reward_range, outcome.baseline_B[place], turns
+        ),
         replace(
             verdict,
             kept_B=verdict.kept_B[place],
@@ -97,15 +100,16 @@ def join(feedbacks: Sequence[Feedback]) -> Feedback:
         group_B=np.concatenate([plan.group_B for plan in plans]),
         max_tokens_B=np.concatenate([plan.max_tokens_B for plan in plans]),
         greedy_B=np.concatenate([plan.greedy_B for plan in plans]),
+        max_turns_B=np.concatenate([plan.max_turns_B for plan in plans]),
     )
     offsets = np.cumsum([0, *(len(plan) for plan in plans[:-1])])
     group_R = np.concatenate([outcome.group_R + offset for outcome, offset in zip(outcomes, offsets, strict=True)])
-    reward, status, n_tokens, version = _stacked([_of_outcome(outcome) for outcome in outcomes])
+    reward, status, n_tokens, version, turns = _stacked([_of_outcome(outcome) for outcome in outcomes])
     kept, reason, carries, weight = _stacked([(v.kept_B, v.reason_B, v.carries_gradient_R, v.weight_B) for v in verdicts])
     baseline_B = np.concatenate([outcome.baseline_B for outcome in outcomes])
     advantages = [f.advantage_R for f in feedbacks if f.advantage_R is not None]
     return Feedback(
-        Outcome(plan, group_R, reward, status, n_tokens, version, outcomes[0].reward_range, baseline_B),
+        Outcome(plan, group_R, reward, status, n_tokens, version, outcomes[0].reward_range, baseline_B, turns),
         Verdict(kept, reason, carries, verdicts[0].refill, weight, verdicts[0].renormalise),
         np.concatenate(advantages) if advantages else None,
     )
@@ -113,9 +117,9 @@ def join(feedbacks: Sequence[Feedback]) -> Feedback:
 
 def _by_value(feedback: Feedback, group_R: Ints) -> Ints:
     """Rollouts of the taken groups in canonical order; those with a negative group are left out."""
-    reward, status, n_tokens, version = _of_outcome(feedback.outcome)
+    reward, status, n_tokens, version, turns = _of_outcome(feedback.outcome)
     advantage = () if feedback.advantage_R is None else (feedback.advantage_R,)
-    order: Ints = np.lexsort((*advantage, version, n_tokens, status, reward, group_R))  # the last key sorts first
+    order: Ints = np.lexsort((*advantage, turns, version, n_tokens, status, reward, group_R))  # the last key sorts first
     return order[np.count_nonzero(group_R < 0) :]
 
 
@@ -124,7 +128,7 @@ def _of_selection(selection: Selection) -> tuple[NDArray[Any], ...]:
 
 
 def _of_outcome(outcome: Outcome) -> tuple[NDArray[Any], ...]:
-    return outcome.reward_R, outcome.status_R, outcome.n_tokens_R, outcome.policy_version_R
+    return outcome.reward_R, outcome.status_R, outcome.n_tokens_R, outcome.policy_version_R, outcome.n_turns_R
 
 
 def _stacked(records: Sequence[tuple[NDArray[Any], ...]]) -> list[NDArray[Any]]:

@@ -57,6 +57,17 @@ def baselines_of(budget: Any, state: Any, pool: PromptPool, selection: Selection
     return asked_B
 
 
+def turns_of(shaping: Any, state: Any, pool: PromptPool, prompt_B: Ints, rng: np.random.Generator) -> Ints:
+    """(B,) answers that each rollout of a group may give, the first included: after a wrong one it is told so and goes on.
+
+    Shaping policies say so by a method ``turns``, which they may leave out: then every rollout has one.
+    """
+    if not hasattr(shaping, "turns"):
+        return np.ones(len(prompt_B), dtype=np.int64)
+    asked_B: Ints = shaping.turns(state, pool, prompt_B, rng)
+    return asked_B
+
+
 Believed = Callable[[Ints], Estimate]  # the belief, bound to its state: prompts (rows of the pool) -> estimate
 
 

@@ -425,6 +425,7 @@ def take_rollouts(feedback: Feedback, rollout: np.ndarray) -> Feedback:
             status_R=outcome.status_R[rollout],
             n_tokens_R=outcome.n_tokens_R[rollout],
             policy_version_R=outcome.policy_version_R[rollout],
+            n_turns_R=outcome.n_turns_R[rollout],
         ),
         replace(verdict, carries_gradient_R=verdict.carries_gradient_R[rollout]),
         None if feedback.advantage_R is None else feedback.advantage_R[rollout],
@@ -508,6 +509,9 @@ def check_shaped_rewards_and_limits(case: Case) -> None:
     for step in range(3):
         plan = curriculum.plan(step, N_GROUPS, N_ROLLOUTS)
         expect((plan.max_tokens_B >= 0).all(), "a negative token limit")
+        expect(
+            (plan.max_turns_B == curriculum.plan(step, N_GROUPS, N_ROLLOUTS).max_turns_B).all(), "planned twice, the turns differ"
+        )
         outcome = answer(curriculum, plan)
         status_R = np.where(np.arange(len(outcome.group_R)) % 3 == 0, np.uint8(Status.ERROR), np.uint8(Status.OK))
         outcome = replace(outcome, status_R=status_R, reward_R=np.where(status_R == Status.OK, outcome.reward_R, np.nan))

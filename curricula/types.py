@@ -274,6 +274,7 @@ class RolloutPlan:
     n_carried: int = 0  # rollouts that earlier steps left unspent and this plan may spend
     n_unspent: int = 0  # rollouts of its budget that this plan leaves (bounds of the budget policy)
     greedy_B: Bools = field(default=None)  # type: ignore[arg-type]  # (B,) one greedy completion besides n_rollouts_B? none by default
+    max_turns_B: Ints = field(default=None)  # type: ignore[arg-type]  # (B,) answers that each rollout may give, by the shaping policy; 1
     max_tokens_B: Ints = field(default=None)  # type: ignore[arg-type]  # (B,) completion limit by the shaping policy; 0 = the recipe's
 
     def __post_init__(self) -> None:
@@ -282,6 +283,8 @@ class RolloutPlan:
         put(self, "max_tokens_B", frozen_array(limit, np.int64, "max_tokens_B", b))
         greedy = np.zeros(b, np.bool_) if self.greedy_B is None else self.greedy_B
         put(self, "greedy_B", frozen_array(greedy, np.bool_, "greedy_B", b))
+        turns = np.ones(b, np.int64) if self.max_turns_B is None else self.max_turns_B
+        put(self, "max_turns_B", frozen_array(turns, np.int64, "max_turns_B", b))
         put(self, "n_rollouts_B", frozen_array(self.n_rollouts_B, np.int64, "n_rollouts_B", b))
         put(self, "group_B", frozen_array(self.group_B, np.int64, "group_B", b))
         put(self, "probability_K", frozen_array(self.probability_K, np.float64, "probability_K"))
@@ -329,10 +332,11 @@ class Outcome:
     group_R: Ints  # (R,) place of the rollout's group in the plan, 0..B-1
     reward_R: Floats  # (R,) raw reward; NaN where the status is not OK
     status_R: Codes  # (R,) Status
-    n_tokens_R: Ints  # (R,) completion length in tokens
+    n_tokens_R: Ints  # (R,) completion length in tokens that the model drew
     policy_version_R: Ints  # (R,) learner updates that the weights had seen
     reward_range: tuple[float, float] = (0.0, 1.0)
     baseline_B: Floats = field(default=None)  # type: ignore[arg-type]  # (B,) raw reward of the greedy completion; NaN = none (default)
+    n_turns_R: Ints = field(default=None)  # type: ignore[arg-type]  # (R,) answers given, the last of which the reward is for; 1 by default
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -344,6 +348,8 @@ class Outcome:
         put(self, "policy_version_R", frozen_array(self.policy_version_R, np.int64, "policy_version_R", r))
         baseline = np.full(len(self.plan), np.nan) if self.baseline_B is None else self.baseline_B
         put(self, "baseline_B", frozen_array(baseline, np.float64, "baseline_B", len(self.plan)))
+        turns = np.ones(r, np.int64) if self.n_turns_R is None else self.n_turns_R
+        put(self, "n_turns_R", frozen_array(turns, np.int64, "n_turns_R", r))
         if r and not (self.group_R.min() >= 0 and self.group_R.max() < len(self.plan)):
             raise CurriculaError(f"outcome: group_R must lie in 0..{len(self.plan) - 1} (places in the plan)")
         self._refuse_bad_rewards()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from curricula.types import CurriculaError
@@ -90,9 +90,10 @@ class Dispatcher:
                 member.handle.send((), cancel=tickets)
         self.counts.cancelled += before - self.open
 
-    def stream(self) -> Iterator[Answer]:
+    def stream(self, meanwhile: Callable[[], None] | None = None) -> Iterator[Answer]:
         """Every open ticket's answer, as it finishes, until nothing is open; requests may be added and cancelled meanwhile.
 
+        ``meanwhile`` is called after every look at the engines and may add requests, also when no answer comes.
         Errors: CurriculaError from an engine that refuses a request; EnginesLost, with the state of all tickets.
         """
         self._looked_at = self._fleet.clock()
@@ -102,6 +103,8 @@ class Dispatcher:
                 yield self._answers.popleft()
             else:
                 self._pump()
+                if meanwhile is not None:
+                    meanwhile()
 
     def describe(self) -> str:
         """Where the open tickets are."""

@@ -10,9 +10,11 @@ else, makes a new schema. Schema 1, by ``kind``:
     run, step, attempt, round (the last one), group (id), prompt (id), distribution (name), propensity (inclusion probability),
     probability (of the distribution's arm at the decision), n_asked, kept, reason (`Reason`, lower case), weight (factor on its
     advantages, 1 by default), max_tokens (completion limit, 0 = the recipe's, by default), greedy (null by default; where a greedy
-    completion was asked for: reward, shaped, status, n_tokens, finish, version, engine); then one entry per rollout: rewards
-    (raw; null = none), shaped (what advantages are made of; the raw rewards by default), statuses (`Status`, lower case),
-    n_tokens, finish, logprob_sums (of the drawn tokens), versions (policy), engines, gradient (enters the update).
+    completion was asked for: reward, shaped, status, n_tokens, finish, version, engine), max_turns (answers that its rollouts may
+    give, 1 by default); then one entry per rollout: rewards (raw; null = none), shaped (what advantages are made of; the raw
+    rewards by default), statuses (`Status`, lower case), n_tokens (drawn), finish, logprob_sums (of the drawn tokens), versions
+    (policy), engines, gradient (enters the update), turns (answers given, 1 by default), spans (how many tokens were drawn, fed,
+    drawn, ...; all of them drawn by default).
 ``attempt`` (after its groups)
     run, step, attempt, round, pool (fingerprint), distributions (K names), probabilities (K), n_groups, n_rollouts, n_carried,
     n_unspent, n_greedy (greedy completions, charged as rollouts are; 0 by default), reward_range, refill, renormalise (advantages
@@ -43,6 +45,7 @@ from curricula.types import CurriculaError, PromptPool, Reason
 from rollout.journal import AppendFile, Line, record_of, scan, seal
 from rollout.lock import FolderLock
 from rollout.prompts import Prompt
+from rollout.turns import spans
 from rollout.types import Attempt, Judged
 
 SCHEMA = 1
@@ -184,7 +187,9 @@ def read_log(folder: Path) -> Iterator[dict[str, Any]]:
 def _completed(record: dict[str, Any]) -> dict[str, Any]:
     """The record with the fields that were added since it was written."""
     if record.get("kind") == "group":
-        return {"weight": 1.0, "max_tokens": 0, "shaped": record.get("rewards"), "greedy": None} | record
+        n_tokens = record.get("n_tokens") or []
+        turns = {"max_turns": 1, "turns": [1] * len(n_tokens), "spans": [[n] for n in n_tokens]}
+        return {"weight": 1.0, "max_tokens": 0, "shaped": record.get("rewards"), "greedy": None} | turns | record
     return {"renormalise": False, "n_greedy": 0} | record if record.get("kind") == "attempt" else record
 
 
@@ -272,6 +277,7 @@ def _group_record(pool: PromptPool, attempt: Attempt, b: int) -> dict[str, Any]:
         "reason": Reason(int(verdict.reason_B[b])).name.lower(),
         "weight": verdict.weight_B[b],
         "max_tokens": plan.max_tokens_B[b],
+        "max_turns": plan.max_turns_B[b],
         "greedy": _greedy_record(attempt.greedy_B[b], float(attempt.baseline_B[b])),
     }
 
@@ -283,7 +289,7 @@ def _greedy_record(greedy: Judged | None, shaped: float) -> dict[str, Any] | Non
         "reward": float(greedy.reward),
         "shaped": shaped,
         "status": greedy.status.name.lower(),
-        "n_tokens": len(greedy.completion.token_ids),
+        "n_tokens": greedy.completion.n_drawn,
         "finish": greedy.completion.finish.value,
         "version": greedy.policy_version,
         "engine": greedy.engine,
@@ -294,11 +300,13 @@ def _rollout_columns(judged: Sequence[Judged]) -> dict[str, Any]:
     return {
         "rewards": [float(rollout.reward) for rollout in judged],
         "statuses": [rollout.status.name.lower() for rollout in judged],
-        "n_tokens": [len(rollout.completion.token_ids) for rollout in judged],
+        "n_tokens": [rollout.completion.n_drawn for rollout in judged],
         "finish": [rollout.completion.finish.value for rollout in judged],
         "logprob_sums": [round(float(np.sum(rollout.completion.logprob_T, dtype=np.float64)), 6) for rollout in judged],
         "versions": [rollout.policy_version for rollout in judged],
         "engines": [rollout.engine for rollout in judged],
+        "turns": [rollout.completion.n_turns for rollout in judged],
+        "spans": [spans(rollout.completion) for rollout in judged],
     }
 
 

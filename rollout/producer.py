@@ -4,48 +4,79 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
 from curricula.types import CurriculaError, Status
 from rollout.dispatcher import Dispatcher
 from rollout.prompts import Prompt
+from rollout.turns import Retry, first_turn
 from rollout.types import Answer, FinishReason, Judged, Request, Ticket
 from rollout.verifier import Score, VerifierPool, VerifyItem
 
 Completed = Callable[[Ticket, list[Judged]], None]
+LOOK_S = 0.05  # between two looks at the engines while only verdicts are open: one of them may ask for another turn
 
 
 class Producer:
-    """Streams answers to the verifiers as they finish, so that the last completion is the only one that waits for its verdict."""
+    """Streams answers to the verifiers as they finish, so that the last completion is the only one that waits for its verdict.
 
-    def __init__(self, dispatcher: Dispatcher, verifier: VerifierPool, score_truncated: bool = True) -> None:
+    Requests of several turns (``max_turns``) need a ``retry``: a wrong completion goes on as soon as its verdict is there.
+    """
+
+    def __init__(
+        self, dispatcher: Dispatcher, verifier: VerifierPool, score_truncated: bool = True, retry: Retry | None = None
+    ) -> None:
         self._dispatcher = dispatcher
         self._verifier = verifier
         self._score_truncated = score_truncated
+        self._retry = retry
         self._answers: dict[Ticket, Answer] = {}
+        self._requests: dict[Ticket, Request] = {}  # whose verdicts are open
+        self._before: dict[Ticket, Judged] = {}  # what an open later turn goes on with
+        self._judged: dict[Ticket, dict[int, Judged]] = {}  # what is settled, by request and place
 
     def produce(self, requests: Sequence[Request], prompt_of: Mapping[Ticket, Prompt]) -> dict[Ticket, list[Judged]]:
         """The judged completions of every request, by ticket; each completion has a status, none is missing."""
-        judged: dict[Ticket, list[Judged]] = {}
-        self._dispatcher.submit(requests)
-        for answer in self._dispatcher.stream():
-            self._verify(answer, prompt_of[answer.ticket])
-            judged.update(self._judge(self._verifier.poll()))
-        judged.update(self._judge(self._verifier.drain()))
-        missing = [request.ticket for request in requests if request.ticket not in judged]
+        self._refuse_turns_without_retry(requests)
+        self._judged = {request.ticket: {} for request in requests}
+        self._submit(requests)
+        while self._dispatcher.open or self._verifier.n_open:
+            for answer in self._dispatcher.stream(meanwhile=self._poll):
+                self._verify(answer, prompt_of[first_turn(answer.ticket)])
+                self._poll()
+            self._settle(self._verifier.drain(LOOK_S if self._retry else None))
+        missing = [request.ticket for request in requests if len(self._judged[request.ticket]) != request.n]
         if missing:
             raise CurriculaError(
                 f"producer: {len(missing)} of {len(requests)} tickets came back without a verdict, first {missing[0]}"
             )
-        return judged
+        return {ticket: [judged for _, judged in sorted(places.items())] for ticket, places in self._judged.items()}
+
+    def _submit(self, requests: Sequence[Request]) -> None:
+        self._requests |= {request.ticket: request for request in requests}
+        self._dispatcher.submit(requests)
 
     def _verify(self, answer: Answer, prompt: Prompt) -> None:
         self._answers[answer.ticket] = answer
         items = [VerifyItem(completion.text, prompt.answer, prompt.extra) for completion in answer.completions]
         self._verifier.submit(answer.ticket, items)
 
-    def _judge(self, scored: Sequence[tuple[Ticket, list[Score]]]) -> dict[Ticket, list[Judged]]:
-        return {ticket: self._merge(self._answers.pop(ticket), scores) for ticket, scores in scored}
+    def _poll(self) -> None:
+        self._settle(self._verifier.poll())
+
+    def _settle(self, scored: Sequence[tuple[Ticket, list[Score]]]) -> None:
+        """Keep what is final, and submit the further turns of the rest."""
+        further: list[Request] = []
+        for ticket, scores in scored:
+            request, before = self._requests.pop(ticket), self._before.pop(ticket, None)
+            for place, judged in enumerate(self._merge(self._answers.pop(ticket), scores)):
+                follow_up = self._retry.follow_up(request, place, judged) if self._retry else None
+                whole = self._retry.joined(before, judged) if self._retry and before else judged
+                if follow_up is None:
+                    self._judged[first_turn(ticket)][ticket.place if ticket.turn else place] = whole
+                else:
+                    self._before[follow_up.ticket] = whole
+                    further.append(follow_up)
+        if further:
+            self._submit(further)
 
     def _merge(self, answer: Answer, scores: list[Score]) -> list[Judged]:
         return [
@@ -60,8 +91,6 @@ class Producer:
             return Status.TRUNCATED, float("nan")
         return score.status, score.reward
 
-
-def request_seed(seed: int, ticket: Ticket) -> int:
-    """A seed of its own for every request: the same ticket draws the same tokens, on whatever engine."""
-    words = [seed, int(ticket.group < 0), abs(ticket.group), ticket.round, ticket.part]
-    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
+    def _refuse_turns_without_retry(self, requests: Sequence[Request]) -> None:
+        if self._retry is None and any(request.max_turns > 1 for request in requests):
+            raise CurriculaError("producer: requests of several turns, but nothing that the model is told after a wrong answer")

@@ -66,10 +66,15 @@ class RolloutSettings:
     verifier: VerifierSettings = field(default_factory=VerifierSettings)
     drop_long_prompts: bool = False  # leave prompts out that do not fit the model window; otherwise they are refused
     log_texts: float = 1.0  # share of groups whose completions are logged as text
+    feedback: str = (
+        "\nThat is not right. Try again.\n"  # after a wrong answer, where shaping allows another; chat models: markup too
+    )
 
     def __post_init__(self) -> None:
         at_least("rollout", 1, groups_per_step=self.groups_per_step, max_attempts=self.max_attempts)
         at_least("rollout", 0, max_rollouts_per_step=self.max_rollouts_per_step)
+        if not self.feedback:
+            raise CurriculaError("rollout.feedback: expected a text for the model to read after a wrong answer, got nothing")
         if not 0 <= self.log_texts <= 1:
             raise CurriculaError(f"rollout.log_texts: expected a share in 0..1, got {self.log_texts}")
         if self.rollouts_per_group < 2:

@@ -13,7 +13,7 @@ import numpy as np
 
 from curricula.types import CurriculaError
 from rollout.dispatcher import Dispatcher
-from rollout.producer import request_seed
+from rollout.turns import request_seed
 from rollout.types import Answer, Request, Sampling, Ticket
 from trainer.types import Learner, TrainSequence
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from curricula.types import Status
 from rollout.collector import EncodedPrompts
-from rollout.producer import Producer, request_seed
+from rollout.producer import Producer
+from rollout.turns import request_seed
 from rollout.types import Judged, Request, Sampling, Ticket
 from trainer.observer import DistributionScore, EvaluationResult
 from trainer.settings import EvaluationSettings

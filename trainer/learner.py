@@ -131,7 +131,7 @@ class TorchLearner:
             seconds=time.perf_counter() - began,
             metrics=metrics
             | {
-                "tokens": float(sum(len(sequence.token_ids) for sequence in sequences)),
+                "tokens": float(sum(sequence.n_drawn for sequence in sequences)),
                 "updates": float(len(made)),
                 "non_finite_updates": float(len(norms) - len(made)),
                 "skipped_sequences": float(len(sequences) - len(processed)),
@@ -140,13 +140,13 @@ class TorchLearner:
 
     def _plan(self, part: Sequence[TrainSequence]) -> list[MicroBatch]:
         """This rank's micro-batches of one update; none when no sequence of the update has signal."""
-        n_tokens = np.array([len(sequence.token_ids) for sequence in part])
+        n_tokens = np.array([sequence.n_drawn for sequence in part])
         weight_R = token_weights(n_tokens, self._settings.aggregation, self._constant_tokens)
         live = np.flatnonzero([self._has_signal(sequence) for sequence in part])
         return self._micro_batches(part, live, weight_R)
 
     def _has_signal(self, sequence: TrainSequence) -> bool:
-        return len(sequence.token_ids) > 0 and (sequence.advantage != 0 or self._settings.kl_coefficient > 0)
+        return sequence.n_drawn > 0 and (sequence.advantage != 0 or self._settings.kl_coefficient > 0)
 
     def _micro_batches(self, sequences: Sequence[TrainSequence], chosen: Ints, weight_R: Floats) -> list[MicroBatch]:
         length_R = np.array([len(sequence.prompt_ids) + len(sequence.token_ids) - 1 for sequence in sequences])
@@ -171,7 +171,7 @@ class TorchLearner:
         self, part: Sequence[TrainSequence], plan: Sequence[MicroBatch], entropies: Sequence[Tensor]
     ) -> list[MicroBatch]:
         """Weights of zero for the tokens that are left out; the others' denominators count chosen tokens alone."""
-        n_tokens = np.array([len(sequence.token_ids) for sequence in part])
+        n_tokens = np.array([sequence.n_drawn for sequence in part])
         entropy_T = self._ranks.summed(in_order(plan, entropies, n_tokens)).numpy()
         advantage_T = np.repeat([sequence.advantage for sequence in part], n_tokens)
         chosen_T = top_tokens(np.abs(advantage_T) * entropy_T, self._settings.token_share)
@@ -225,13 +225,13 @@ class TorchLearner:
         """Log-probabilities of the sequences that fall to this rank, by place in the list."""
         for sequence in sequences:
             _refuse_bad_sequence(sequence)
-        full = np.flatnonzero([len(sequence.token_ids) > 0 for sequence in sequences])
+        full = np.flatnonzero([sequence.n_drawn > 0 for sequence in sequences])
         found: dict[int, NDArray[np.float32]] = {}
         for micro in self._micro_batches(sequences, full, np.zeros(len(sequences))):
             logprob_T = self._score(micro)[0].float().cpu().numpy()
             ends = np.cumsum(np.bincount(micro.sequence_T.numpy()))[:-1]
             found |= dict(zip(micro.place_n, np.split(logprob_T, ends), strict=False))  # a dummy has a part but no place
-        return found
+        return {place: _among_fed(sequences[place], logprob_T) for place, logprob_T in found.items()}
 
     def weights(self) -> Weights:
         return Weights(self.version, list(to_chunks(self.named_weights())))
@@ -287,6 +287,15 @@ def split_by_group(sequences: Sequence[TrainSequence], n_parts: int) -> list[Int
     return [np.flatnonzero(part_R == part) for part in range(min(n_parts, len(first_R)))]
 
 
+def _among_fed(sequence: TrainSequence, drawn_logprob_T: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Log-probabilities of drawn tokens at their places, 0 where tokens were fed."""
+    if sequence.drawn_T is None:
+        return drawn_logprob_T
+    logprob_T = np.zeros(len(sequence.token_ids), np.float32)
+    logprob_T[sequence.drawn_T] = drawn_logprob_T
+    return logprob_T
+
+
 def _refuse_bad_sequence(sequence: TrainSequence) -> None:
     if not sequence.prompt_ids:
         raise CurriculaError(f"learner: a sequence of group {sequence.group} has no prompt; the first token must follow something")
@@ -294,6 +303,11 @@ def _refuse_bad_sequence(sequence: TrainSequence) -> None:
         raise CurriculaError(
             f"learner: a sequence of group {sequence.group} has {len(sequence.token_ids)} tokens but "
             f"{len(sequence.rollout_logprob_T)} rollout log-probabilities; the engine must return one per token"
+        )
+    if sequence.drawn_T is not None and sequence.drawn_T.shape != sequence.token_ids.shape:
+        raise CurriculaError(
+            f"learner: a sequence of group {sequence.group} has {len(sequence.token_ids)} tokens but says of "
+            f"{len(sequence.drawn_T)} whether the model drew them; expected one mark per token"
         )
     if not (np.isfinite(sequence.advantage) and np.isfinite(sequence.rollout_logprob_T).all()):
         raise CurriculaError(

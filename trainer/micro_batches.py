@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from curricula.types import Floats, Ints
+from curricula.types import Bools, Floats, Ints
 from trainer.types import TrainSequence
 
 SPLIT_COST_TOKENS = 128  # padding that is worth one more micro-batch; measured on a CPU core, where 64 to 256 are nearly alike
@@ -21,7 +21,7 @@ SPLIT_COST_TOKENS = 128  # padding that is worth one more micro-batch; measured 
 
 @dataclass(frozen=True, eq=False)
 class MicroBatch:
-    """Sequences that pass through the model together; (T,) is over their completion tokens, sequence by sequence."""
+    """Sequences that pass through the model together; (T,) is over the tokens that they drew, sequence by sequence."""
 
     place_n: tuple[int, ...]  # where each sequence stands in the caller's list; () for a dummy
     input_ids: Tensor  # (n, length) int64; the last token of a sequence predicts nothing and is left out
@@ -100,18 +100,26 @@ def assemble(sequences: Sequence[TrainSequence], part: Ints, weight_R: Floats) -
     sequence_T = np.repeat(np.arange(len(chosen)), n_T)
     first_n = np.arange(len(chosen)) * input_ids.shape[1] + prompt_n - 1
     within_T = np.arange(n_T.sum()) - np.repeat(np.cumsum(n_T) - n_T, n_T)
+    drawn_T = np.concatenate(
+        [_drawn(sequence) for sequence in chosen]
+    )  # fed tokens are context alone, for the loss and all figures
+    sequence_T, within_T = sequence_T[drawn_T], within_T[drawn_T]
     return MicroBatch(
         place_n=tuple(int(i) for i in part),
         input_ids=torch.from_numpy(input_ids),
         position_T=torch.from_numpy(first_n[sequence_T] + within_T),
-        target_T=torch.from_numpy(np.concatenate([sequence.token_ids for sequence in chosen]).astype(np.int64)),
+        target_T=torch.from_numpy(np.concatenate([sequence.token_ids for sequence in chosen])[drawn_T].astype(np.int64)),
         sequence_T=torch.from_numpy(sequence_T),
-        rollout_T=torch.from_numpy(np.concatenate([sequence.rollout_logprob_T for sequence in chosen]).astype(np.float32)),
-        advantage_T=_per_token([sequence.advantage for sequence in chosen], n_T),
-        weight_T=_per_token(weight_n, n_T),
-        version_T=torch.from_numpy(np.repeat([sequence.policy_version for sequence in chosen], n_T)),
+        rollout_T=torch.from_numpy(np.concatenate([sequence.rollout_logprob_T for sequence in chosen])[drawn_T].astype(np.float32)),
+        advantage_T=_per_token([sequence.advantage for sequence in chosen], sequence_T),
+        weight_T=_per_token(weight_n, sequence_T),
+        version_T=torch.from_numpy(np.array([sequence.policy_version for sequence in chosen])[sequence_T]),
     )
 
 
-def _per_token(value_n: Sequence[float] | Floats, n_T: Ints) -> Tensor:
-    return torch.from_numpy(np.repeat(np.asarray(value_n, dtype=np.float32), n_T))
+def _drawn(sequence: TrainSequence) -> Bools:
+    return np.ones(len(sequence.token_ids), dtype=np.bool_) if sequence.drawn_T is None else sequence.drawn_T
+
+
+def _per_token(value_n: Sequence[float] | Floats, sequence_T: Ints) -> Tensor:
+    return torch.from_numpy(np.asarray(value_n, dtype=np.float32)[sequence_T])

@@ -36,7 +36,7 @@ class SimulatedLearner:
         signal_K = np.bincount(level_R, weights=share_R, minlength=len(self._skills_K))
         self._skills_K = self._skills_K + lr * signal_K @ self._transfer_KK
         self.version += 1
-        n_tokens = sum(len(sequence.token_ids) for sequence in sequences)
+        n_tokens = sum(sequence.n_drawn for sequence in sequences)
         return LearnerReport(
             loss=-float(signal_K.sum()),
             grad_norm=float(np.linalg.norm(signal_K)),

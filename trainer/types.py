@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from curricula.types import Bools
 from rollout.types import Weights
 
 
@@ -23,6 +24,11 @@ class TrainSequence:
     advantage: float  # broadcast to the completion's tokens
     group: int  # group id
     policy_version: int
+    drawn_T: Bools | None = None  # tokens that the model drew; the others were fed to it and carry no loss. None = all drawn
+
+    @property
+    def n_drawn(self) -> int:
+        return len(self.token_ids) if self.drawn_T is None else int(np.count_nonzero(self.drawn_T))
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class Learner(Protocol):
     def step(self, sequences: Sequence[TrainSequence], lr: float) -> LearnerReport: ...
 
     def logprobs(self, sequences: Sequence[TrainSequence]) -> list[NDArray[np.float32]]:
-        """Log-probability of each completion token under the current weights, at the sampling temperature."""
+        """Log-probability of each completion token under the current weights, at the sampling temperature; 0 for fed tokens."""
         ...
 
     def weights(self) -> Weights: ...

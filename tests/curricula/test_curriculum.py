@@ -123,6 +123,7 @@ def test_a_group_that_is_not_back_yet_may_come_later():
             status_R=outcome.status_R[here],
             n_tokens_R=outcome.n_tokens_R[here],
             policy_version_R=outcome.policy_version_R[here],
+            n_turns_R=outcome.n_turns_R[here],
         )
         verdict = curriculum.judge(part)
         assert verdict.reason_B[1 - group] == Reason.TOO_FEW
