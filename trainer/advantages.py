@@ -1,4 +1,4 @@
-"""Group-relative advantages by explicit group: groups may have any size, in any order, and may be incomplete or empty."""
+"""Advantages by explicit group: groups may have any size, in any order, and may be incomplete or empty."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import numpy as np
 
 from curricula.types import Bools, CurriculaError, Floats, Ints, known_or_raise
 
-KINDS = ("grpo", "dr_grpo", "rloo")
+KINDS = ("grpo", "dr_grpo", "rloo", "remax")
 STD_FLOOR = 1e-6  # added to the standard deviation (verl's value)
 
 
-def group_advantages(kind: str, reward_R: Floats, group_R: Ints, scored_R: Bools, n_groups: int) -> Floats:
+def group_advantages(
+    kind: str, reward_R: Floats, group_R: Ints, scored_R: Bools, n_groups: int, baseline_B: Floats | None = None
+) -> Floats:
     """(R,) how much better each rollout is than its group; ``group_R`` holds places 0..n_groups-1.
 
     With r the scored rewards of a group of size G, and their sample standard deviation (ddof 1):
     ``grpo`` (r - mean) / (std + 1e-6), arXiv 2402.03300; ``dr_grpo`` r - mean, arXiv 2503.20783;
     ``rloo`` G / (G - 1) (r - mean), arXiv 2402.14740. Equal rewards give exactly 0. Rollouts without a score, and groups with fewer
     than two scores (see `lacks_peers`), get 0.
+    ``remax`` r - baseline, arXiv 2310.10505: the reward of the group's greedy completion, on the same scale; one score is enough.
+    A group without a baseline (NaN, or none given) gets 0.
 
     >>> group_advantages("grpo", np.array([1.0, 0, 0, 0]), np.zeros(4, int), np.ones(4, bool), 1).round(4)
     array([ 1.5, -0.5, -0.5, -0.5])
@@ -25,6 +29,8 @@ def group_advantages(kind: str, reward_R: Floats, group_R: Ints, scored_R: Bools
     """
     known_or_raise("advantage", kind, KINDS)
     _refuse_non_finite(reward_R, group_R, scored_R)
+    if kind == "remax":
+        return _above_baseline(reward_R, group_R, scored_R, baseline_B)
     place_R = group_R[scored_R]
     advantage_R = np.zeros(len(reward_R))
     advantage_R[scored_R] = _scaled(kind, _centred(reward_R[scored_R], place_R, n_groups), place_R, n_groups)
@@ -35,6 +41,13 @@ def lacks_peers(group_R: Ints, scored_R: Bools, n_groups: int) -> Bools:
     """(R,) rollouts whose advantage is 0 for want of a comparison: not scored, or fewer than two scores in the group."""
     n_B = np.bincount(group_R[scored_R], minlength=n_groups)
     return ~scored_R | (n_B[group_R] < 2)
+
+
+def _above_baseline(reward_R: Floats, group_R: Ints, scored_R: Bools, baseline_B: Floats | None) -> Floats:
+    if baseline_B is None:
+        return np.zeros(len(reward_R))
+    above_R = reward_R - baseline_B[group_R]
+    return np.where(scored_R & np.isfinite(above_R), above_R, 0.0)
 
 
 def _centred(reward_R: Floats, place_R: Ints, n_groups: int) -> Floats:

@@ -18,7 +18,9 @@ from rollout.producer import Producer
 from rollout.prompts import PromptSet, encode
 from rollout.settings import EngineSettings
 from rollout.tasks import build_task
+from rollout.turns import Retry
 from rollout.verifier import VerifierPool
+from trainer.baselines import check_baselines
 from trainer.evaluation import Evaluator
 from trainer.recipe import Recipe
 from trainer.schedules import Schedule, build_schedule
@@ -47,6 +49,7 @@ def assemble(recipe: Recipe, folder: Path, stack: ExitStack) -> Parts:
     """Build every part; the stack closes them in reverse order. Engines start first, as they take longest."""
     train, held_out = build_task(recipe.task).build(recipe.seed)
     curriculum = Curriculum.from_recipe(recipe.curriculum, train.pool, seed=recipe.seed)
+    check_baselines(recipe.learner, curriculum)
     schedule = build_schedule(recipe.schedule, recipe.n_updates)
     model_path = prepare_model(recipe)
     prompts, held_out_prompts, window = encoded(recipe, model_path, train, held_out)
@@ -61,7 +64,8 @@ def assemble(recipe: Recipe, folder: Path, stack: ExitStack) -> Parts:
     verifier = VerifierPool(recipe.rollout.verifier, train.reward)
     stack.callback(verifier.close)
     dispatcher = Dispatcher(fleet, recipe.rollout.engine)
-    producer = Producer(dispatcher, verifier, recipe.rollout.verifier.score_truncated)
+    retry = retry_of(recipe, model_path, train)
+    producer = Producer(dispatcher, verifier, recipe.rollout.verifier.score_truncated, retry)
     fleet.wait_ready(recipe.rollout.engine.start_timeout_s)
     return Parts(
         curriculum=curriculum,
@@ -140,6 +144,17 @@ def encoded(recipe: Recipe, model_path: str, train: PromptSet, held_out: PromptS
         )
     drop = recipe.rollout.drop_long_prompts
     return EncodedPrompts(*encode(train, tokenizer, room, drop)), EncodedPrompts(*encode(held_out, tokenizer, room, drop)), window
+
+
+def retry_of(recipe: Recipe, model_path: str, train: PromptSet) -> Retry:
+    """What follows a wrong answer, as tokens; a simulated engine, which reads no tokens, is fed one per word."""
+    text = recipe.rollout.feedback
+    if recipe.rollout.engine.backend == "simulated":
+        return Retry(text, (0,) * len(text.split()), train.reward)
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model_path)
+    return Retry(text, tuple(tokenizer(text, add_special_tokens=False)["input_ids"]), train.reward)
 
 
 def window_of(engine: EngineSettings, config: Any) -> int:

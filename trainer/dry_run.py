@@ -12,6 +12,7 @@ from curricula import Curriculum
 from curricula.types import Ints, PromptPool, RolloutPlan
 from rollout.prompts import PromptSet, encode
 from rollout.tasks import build_task
+from trainer.baselines import check_baselines
 from trainer.cluster import needs_ray, resources
 from trainer.recipe import Recipe
 from trainer.schedules import build_schedule
@@ -60,6 +61,7 @@ def dry_run(recipe: Recipe) -> DryRun:
     """Errors: CurriculaError for whatever in the recipe's task, curriculum or schedule cannot be built."""
     train, held_out = build_task(recipe.task).build(recipe.seed)
     curriculum = Curriculum.from_recipe(recipe.curriculum, train.pool, seed=recipe.seed)
+    check_baselines(recipe.learner, curriculum)
     schedule = build_schedule(recipe.schedule, recipe.n_updates)
     last = recipe.n_updates - 1
     return DryRun(

@@ -38,7 +38,7 @@ class ModelSettings:
 class LearnerSettings:
     """GRPO, its published relatives, and how they are computed."""
 
-    advantage: Literal["grpo", "dr_grpo", "rloo"] = "grpo"
+    advantage: Literal["grpo", "dr_grpo", "rloo", "remax"] = "grpo"
     loss: Literal["clip", "gspo", "cispo"] = "clip"
     clip_low: float = 0.2
     clip_high: float = 0.2

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curricula.types import PromptPool, Reason, Status
-from rollout.types import Attempt
+from rollout.types import Attempt, Judged
 from trainer.observer import StepRecord
 from trainer.types import LearnerReport
 
@@ -34,6 +34,7 @@ def summarise_step(
     reward_R = _concatenate([attempt.outcome.reward_R for attempt in attempts])
     spread_B = _concatenate([_reward_spread(attempt) for attempt in attempts])
     generated = sum(len(attempt.plan) for attempt in attempts)
+    greedy = [one for attempt in attempts for one in attempt.greedy_B if one]
     return StepRecord(
         step=step,
         n_steps=n_steps,
@@ -43,7 +44,8 @@ def summarise_step(
         kept_groups=sum(int(attempt.verdict.kept_B.sum()) for attempt in attempts),
         generated_groups=generated,
         n_rollouts=len(score_R),
-        n_tokens_generated=sum(int(attempt.outcome.n_tokens_R.sum()) for attempt in attempts),
+        n_tokens_generated=sum(int(attempt.outcome.n_tokens_R.sum()) for attempt in attempts)
+        + sum(one.completion.n_drawn for one in greedy),
         n_tokens_trained=report.n_tokens if report else 0,
         lr=lr,
         probability=dict(zip(k_of_name, attempts[0].plan.probability_K.tolist(), strict=True)) if attempts else {},
@@ -59,8 +61,14 @@ def summarise_step(
         phase_seconds={name: seconds for name, seconds in phase_seconds.items() if name != "step"},
         loss=report.loss if report else math.nan,
         grad_norm=report.grad_norm if report else math.nan,
-        metrics={**curriculum_metrics, **(_learner_metrics(report) if report else {})},
+        metrics={**curriculum_metrics, **_greedy_metrics(greedy), **(_learner_metrics(report) if report else {})},
     )
+
+
+def _greedy_metrics(greedy: Sequence[Judged]) -> dict[str, float]:
+    """Of the greedy completions that baselines are made of; they are no rollouts."""
+    rewards = np.array([one.reward for one in greedy], dtype=np.float64)
+    return {"n_greedy": float(len(greedy)), "greedy_reward_mean": _mean(rewards)} if greedy else {}
 
 
 def _learner_metrics(report: LearnerReport) -> dict[str, float]:

@@ -55,7 +55,9 @@ def accuracy_table(evaluations: Sequence[EvaluationResult]) -> Table:
 
 
 def _arms_table(dry: DryRun) -> Table:
-    table = _table(f"first plan: {len(dry.plan)} groups, {dry.plan.n_rollouts} rollouts")
+    n_greedy = dry.plan.n_completions - dry.plan.n_rollouts
+    besides = f", {n_greedy} greedy completions" if n_greedy else ""
+    table = _table(f"first plan: {len(dry.plan)} groups, {dry.plan.n_rollouts} rollouts{besides}")
     for title in ("distribution", "prompts", "probability", "", "groups", "rollouts"):
         table.add_column(title, justify="left" if title in ("distribution", "") else "right", no_wrap=title in ("distribution", ""))
     top = float(dry.plan.probability_K.max())

@@ -69,7 +69,7 @@ def _spend(curriculum: Curriculum, student: Student, setting: Setting, seed: int
     while setting.budget - spent >= 2 and idle < MOST_IDLE_STEPS:
         attempts = collect(curriculum, student, setting, step, setting.budget - spent, seed)
         learn(curriculum, student, attempts)
-        cost = sum(attempt.outcome.plan.n_rollouts for attempt in attempts)
+        cost = sum(attempt.outcome.plan.n_completions for attempt in attempts)
         spent, idle, step = spent + cost, 0 if cost else idle + 1, step + 1
         curve.append((spent, float(student.pass_rates().mean())))
         for attempt in attempts:
@@ -88,7 +88,7 @@ def collect(curriculum: Curriculum, student: Student, setting: Setting, step: in
         if len(plan) == 0:  # no prompt left for this step
             break
         attempts.append(_roll_out(curriculum, student, plan, seed))
-        left -= attempts[-1].outcome.plan.n_rollouts
+        left -= attempts[-1].outcome.plan.n_completions
     return admit(attempts, setting.groups)
 
 
@@ -100,7 +100,7 @@ def groups_wanted(attempts: Sequence[Attempt], setting: Setting) -> int:
     missing = setting.groups - kept
     if attempts[-1].verdict.refill is Refill.NONE or len(attempts) >= setting.max_attempts:
         return 0
-    spent = sum(attempt.outcome.plan.n_rollouts for attempt in attempts)
+    spent = sum(attempt.outcome.plan.n_completions for attempt in attempts)
     cap = setting.max_attempts * setting.groups * setting.rollouts
     acceptance = max(kept / sum(len(attempt.outcome.plan) for attempt in attempts), LEAST_ACCEPTANCE)
     return min(math.ceil(missing / acceptance), (cap - spent) // setting.rollouts)
@@ -137,7 +137,7 @@ def _plan(
     """The next plan; what earlier steps left unspent may add to it, but never beyond ``left``."""
     n_rollouts, taken = min(n_groups * setting.rollouts, left), _taken(attempts)
     plan = curriculum.plan(step, n_groups, n_rollouts, attempt=len(attempts), exclude=taken)
-    if plan.n_rollouts + plan.n_unspent > left:
+    if plan.n_completions + plan.n_unspent > left:
         n_rollouts = max(left - plan.n_carried, 0)
         plan = curriculum.plan(step, n_groups, n_rollouts, attempt=len(attempts), exclude=taken)
     return plan
@@ -160,14 +160,19 @@ def _answered(student: Student, plan: RolloutPlan, seed: int) -> Attempt:
     rng = np.random.default_rng((seed, ROLLOUT_STREAM, plan.step, plan.attempt, plan.round))
     group_R = np.repeat(np.arange(len(plan)), plan.n_rollouts_B)
     solved_R, reward_R = student.answer(plan.selection.prompt_B[group_R], rng)
-    return Attempt(_outcome(plan, group_R, reward_R, student.version), _NOTHING, solved_R)
+    outcome = _outcome(plan, group_R, reward_R, student.version)
+    if plan.greedy_B.any():  # the likelier answer, on which the verifier never errs
+        greedy_B = student.pass_rates()[plan.selection.prompt_B] > 0.5
+        outcome = replace(outcome, baseline_B=np.where(plan.greedy_B, greedy_B, np.nan))
+    return Attempt(outcome, _NOTHING, solved_R)
 
 
 def _joined(first: Attempt, more: Attempt, plan: RolloutPlan) -> Attempt:
     group_R = np.concatenate([first.outcome.group_R, more.outcome.group_R])
     reward_R = np.concatenate([first.outcome.reward_R, more.outcome.reward_R])
     version = int(first.outcome.policy_version_R.max(initial=0))
-    return Attempt(_outcome(plan, group_R, reward_R, version), _NOTHING, np.concatenate([first.solved_R, more.solved_R]))
+    outcome = replace(_outcome(plan, group_R, reward_R, version), baseline_B=first.outcome.baseline_B)
+    return Attempt(outcome, _NOTHING, np.concatenate([first.solved_R, more.solved_R]))
 
 
 def _outcome(plan: RolloutPlan, group_R: Ints, reward_R: Floats, version: int) -> Outcome:
@@ -179,14 +184,28 @@ def _credit(curriculum: Curriculum, attempt: Attempt) -> Floats:
     """(R,) advantages that the learner sees."""
     outcome, verdict = attempt.outcome, attempt.verdict
     peers_R = verdict.carries_gradient_R if verdict.renormalise else outcome.ok_R
-    shaped_R = curriculum.shape(outcome)
-    advantage_R = group_advantages("grpo", shaped_R, outcome.group_R, peers_R, len(outcome.plan))
+    shaped_R, baseline_B = curriculum.shape(outcome), _shaped_baselines(curriculum, outcome)
+    advantage_R = group_advantages(_kind(outcome), shaped_R, outcome.group_R, peers_R, len(outcome.plan), baseline_B)
     return np.asarray(advantage_R * verdict.weight_B[outcome.group_R])
+
+
+def _shaped_baselines(curriculum: Curriculum, outcome: Outcome) -> Floats:
+    """(B,) as the collector shapes them: each greedy completion as if it were the one rollout of its group."""
+    asked, baseline_B = np.flatnonzero(outcome.plan.greedy_B), outcome.baseline_B.copy()
+    if len(asked):
+        baseline_B[asked] = curriculum.shape(_outcome(outcome.plan, asked, baseline_B[asked], 0))
+    return baseline_B
 
 
 def _raw(outcome: Outcome) -> Floats:
     """(R,) advantages of all that was generated: what policies learn from."""
-    return group_advantages("grpo", outcome.reward_R, outcome.group_R, outcome.ok_R, len(outcome.plan))
+    n_groups = len(outcome.plan)
+    return group_advantages(_kind(outcome), outcome.reward_R, outcome.group_R, outcome.ok_R, n_groups, outcome.baseline_B)
+
+
+def _kind(outcome: Outcome) -> str:
+    """Who asks for greedy completions measures by them."""
+    return "remax" if outcome.plan.greedy_B.any() else "grpo"
 
 
 N_TOKENS = 100  # of every completion: lengths carry no information here
