@@ -57,7 +57,7 @@ def _first_by_id(group_B: Ints, wanted_B: np.ndarray) -> Ints:
 
 
 def take_groups(feedback: Feedback, place: Ints) -> Feedback:
-    """The feedback of these groups alone, in this order, rollouts of a group by reward, status, length, version, turns, advantage."""
+    """The feedback of these groups alone, in this order, rollouts of a group by their numbers (see `_by_value`)."""
     plan, outcome, verdict = feedback.plan, feedback.outcome, feedback.verdict
     new_place_B = np.full(len(plan), -1, dtype=np.int64)
     new_place_B[place] = np.arange(len(place))

@@ -1,7 +1,7 @@
 """Rollouts of several turns: after a wrong answer the model is told so, and the same completion goes on.
 
-A turn is a request of its own, for one completion: its prompt is the whole exchange so far, its ticket names turn and completion, its
-seed follows from the ticket. What is fed counts against the completion's token limit, so an exchange is never longer than the
+A turn is a request of its own, for one completion: its prompt is the whole exchange so far, its ticket names turn and completion,
+its seed follows from the ticket. What is fed counts against the completion's token limit, so an exchange is never longer than the
 completion of one turn may be, and fits every window that one turn fits.
 """
 

@@ -61,7 +61,12 @@ def summarise_step(
         phase_seconds={name: seconds for name, seconds in phase_seconds.items() if name != "step"},
         loss=report.loss if report else math.nan,
         grad_norm=report.grad_norm if report else math.nan,
-        metrics={**curriculum_metrics, **_greedy_metrics(greedy), **(_learner_metrics(report) if report else {})},
+        metrics={
+            **curriculum_metrics,
+            **_greedy_metrics(greedy),
+            **_turn_metrics(attempts),
+            **(_learner_metrics(report) if report else {}),
+        },
     )
 
 
@@ -69,6 +74,15 @@ def _greedy_metrics(greedy: Sequence[Judged]) -> dict[str, float]:
     """Of the greedy completions that baselines are made of; they are no rollouts."""
     rewards = np.array([one.reward for one in greedy], dtype=np.float64)
     return {"n_greedy": float(len(greedy)), "greedy_reward_mean": _mean(rewards)} if greedy else {}
+
+
+def _turn_metrics(attempts: Sequence[Attempt]) -> dict[str, float]:
+    """Mean answers per rollout, and how many of all rollouts are right at the first; where some may give several."""
+    if not any((attempt.plan.max_turns_B > 1).any() for attempt in attempts):
+        return {}
+    turns_R = np.concatenate([attempt.outcome.n_turns_R for attempt in attempts])
+    score_R = np.concatenate([attempt.outcome.score_R for attempt in attempts])
+    return {"turns": _mean(turns_R.astype(np.float64)), "first_turn_accuracy": _mean(np.where(turns_R > 1, 0.0, score_R))}
 
 
 def _learner_metrics(report: LearnerReport) -> dict[str, float]:

@@ -10,12 +10,15 @@ import pytest
 from curricula import CurriculaError, Curriculum, Feedback, build
 from curricula.budget_split import budget_advantages, budget_probabilities, budget_returns, summary_advantages
 from curricula.filter.keep_all import KeepAll
+from curricula.fold import join, take_groups
 from curricula.registry import names
 from curricula.shaping.hapo import Shortest, ShortestSoFar
 from curricula.shaping.length_budget import LengthBudget
+from curricula.shaping.multi_attempt import MultiAttempt
 from curricula.shaping.overlong import Overlong
+from curricula.shaping.raw import Raw
 from curricula.testing import answer, feedback_of, small_pool
-from curricula.types import PromptPool
+from curricula.types import Outcome, PromptPool
 
 
 def of_lengths(groups, rewards, lengths, **more):
@@ -111,6 +114,80 @@ class TestOverlong:
         assert shaped_R == pytest.approx((published + 1) / 2)
 
 
+class TestMultiAttempt:
+    def test_a_right_answer_counts_whichever_attempt_it_was_and_less_with_a_discount(self, groups):
+        outcome = replace(groups([[1, 1, 1, 0, 0, None]]), n_turns_R=np.array([1, 2, 4, 1, 4, 2]))
+        assert MultiAttempt().shape(None, None, outcome)[:5].tolist() == [1, 1, 1, -0.5, -0.5]
+        shaped_R = MultiAttempt(discount=0.5, penalty=0.25).shape(None, None, outcome)
+        assert shaped_R[:5].tolist() == [1, 0.5, 0.125, -0.25, -0.25]
+        assert np.isnan(shaped_R[5])
+
+    def test_right_is_above_half_of_the_reward_range(self, groups):
+        outcome = groups([[-1, 0, 0.1, 1]], reward_range=(-1.0, 1.0))
+        assert MultiAttempt().shape(None, None, outcome).tolist() == [-0.5, -0.5, 1, 1]
+
+    def test_the_number_is_drawn_uniformly_once_per_group(self):
+        curriculum = Curriculum.from_recipe("multi_attempt", small_pool())
+        drawn = np.concatenate([curriculum.plan(step, 6, 24).max_turns_B for step in range(500)])
+        share = np.bincount(drawn, minlength=6) / len(drawn)
+        assert share[0] == 0
+        assert share[1:] == pytest.approx(np.full(5, 0.2), abs=5 * (0.16 / len(drawn)) ** 0.5)
+        assert (drawn[0::6] != drawn[1::6]).any(), "groups of a plan draw each for itself"
+
+    def test_the_draw_follows_seed_step_attempt_and_prompt_not_rows(self):
+        one, other = (Curriculum.from_recipe("multi_attempt", small_pool(order), seed=5) for order in (None, list(range(23))[::-1]))
+        plans = [(c.pool, c.plan(3, 6, 24, attempt=1)) for c in (one, other)]
+        by_id = [dict(zip(pool.ids[p.selection.prompt_B].tolist(), p.max_turns_B.tolist(), strict=True)) for pool, p in plans]
+        assert by_id[0] == by_id[1]
+        assert one.plan(3, 6, 24, attempt=1).max_turns_B.tolist() == plans[0][1].max_turns_B.tolist()
+        others = [Curriculum.from_recipe("multi_attempt", small_pool(), seed=seed).plan(3, 6, 24) for seed in range(10)]
+        assert len({tuple(plan.max_turns_B.tolist()) for plan in others}) > 5
+
+    def test_fixed_gives_all_and_a_pacing_drives_the_most(self):
+        most = {"pacing": "linear", "first": 4, "last": 2, "steps": 2}
+        curriculum = Curriculum.from_recipe(
+            {"shaping": {"name": "multi_attempt", "max_attempts": most, "draw": "fixed"}}, small_pool()
+        )
+        turns = []
+        for step in range(3):
+            plan = curriculum.plan(step, 2, 8)
+            turns.append(plan.max_turns_B.tolist())
+            curriculum.update(feedback_of(curriculum, answer(curriculum, plan)))
+        assert turns == [[4, 4], [3, 3], [2, 2]]
+
+    def test_further_rounds_and_learning_keep_the_number(self):
+        budget = {"name": "speed"}
+        curriculum = Curriculum.from_recipe({"shaping": "multi_attempt", "budget": budget}, small_pool())
+        plan = curriculum.plan(0, 6, 48)
+        more = curriculum.extend(answer(curriculum, plan))
+        assert more is not None
+        assert more.max_turns_B.tolist() == plan.max_turns_B.tolist() == plan.joined(more).max_turns_B.tolist()
+        outcome = answer(curriculum, plan)
+        whole = feedback_of(curriculum, replace(outcome, n_turns_R=1 + np.arange(len(outcome.group_R)) % 3))
+        parts = [take_groups(whole, np.array(places)) for places in ([4, 1], [0, 2, 3, 5])]
+        assert parts[0].plan.max_turns_B.tolist() == plan.max_turns_B[[4, 1]].tolist()
+        joined = take_groups(join(parts), np.argsort(join(parts).plan.group_B))
+        same = take_groups(whole, np.arange(6))
+        assert joined.plan.max_turns_B.tolist() == same.plan.max_turns_B.tolist()
+        assert joined.outcome.n_turns_R.tolist() == same.outcome.n_turns_R.tolist()
+        assert sorted(same.outcome.n_turns_R[same.outcome.group_R == 2]) == sorted(whole.outcome.n_turns_R[outcome.group_R == 2])
+
+    def test_other_shaping_leaves_one_attempt_each(self):
+        for name in ("raw", "overlong", "hapo", "length_budget"):
+            plan = Curriculum.from_recipe({"shaping": name}, small_pool()).plan(0, 6, 24)
+            assert plan.max_turns_B.tolist() == [1] * 6
+            assert Outcome(plan, [0], [1.0], [0], [3], [0]).n_turns_R.tolist() == [1]
+
+    def test_numbers_below_one_are_refused(self):
+        class Never(Raw):
+            def turns(self, state, pool, prompt_B, rng):
+                return np.zeros(len(prompt_B), np.int64)
+
+        stages = replace(Curriculum.from_recipe("uniform", small_pool()).stages, shaping=Never())
+        with pytest.raises(CurriculaError, match=r"expected 6 numbers of turns >= 1, got \[0 0"):
+            Curriculum(small_pool(), stages).plan(0, 6, 24)
+
+
 def feedback(outcome):
     return Feedback(outcome, KeepAll().judge(None, None, outcome))
 
@@ -178,6 +255,9 @@ class TestBudgetSplit:
         ({"name": "hapo", "weight": -1.0}, r"hapo\.weight: expected .* got -1\.0"),
         ({"name": "hapo", "forgetting": float("inf")}, r"hapo\.forgetting: expected .* got inf"),
         ({"name": "overlong", "cache": 0}, r"overlong: expected .* got cache=0"),
+        ({"name": "multi_attempt", "max_attempts": 0}, r"multi_attempt\.max_attempts: expected .* got 0"),
+        ({"name": "multi_attempt", "discount": 0.0}, r"multi_attempt\.discount: expected .* got 0\.0"),
+        ({"name": "multi_attempt", "penalty": -1.0}, r"multi_attempt\.penalty: expected .* got -1\.0"),
         ({"name": "overlong", "factor": -1.0}, r"overlong\.factor: expected .* got -1\.0"),
     ],
 )

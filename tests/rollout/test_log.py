@@ -20,7 +20,7 @@ import pytest
 
 from curricula.types import CurriculaError, Outcome, PromptPool, Reason, RolloutPlan, Selection, Status, Verdict, group_ids
 from rollout.journal import seal
-from rollout.log import ROLLOUTS, TEXTS, RolloutLog, read_log, read_texts
+from rollout.log import ROLLOUTS, TEXTS, RolloutLog, _completed, read_log, read_texts
 from rollout.prompts import Prompt
 from rollout.types import Attempt, Completion, FinishReason, Judged
 
@@ -96,6 +96,24 @@ class TestRecords:
         assert (step["loss"], step["grad_norm"], step["sizes"]) == (None, "inf", [1, 2])
         assert evaluation["scores"] == {"easy": {"greedy": 0.5}}
         log.close()
+
+    def test_turns_are_kept_and_old_records_get_one_each(self, tmp_path: Path) -> None:
+        plain = attempt(0)
+        fed = np.array([True, True, False, True])
+        twice = Completion(np.arange(4, dtype=np.int32), np.array([-1, -1, 0, -1], np.float32), "a no b", FinishReason.STOP, fed, 2)
+        judged_B = [[replace(plain.judged_B[0][0], completion=twice), plain.judged_B[0][1]], *plain.judged_B[1:]]
+        plan = replace(plain.plan, max_turns_B=np.array([3, 1, 1]))
+        log = RolloutLog(tmp_path)
+        log.append_attempt(POOL, replace(plain, plan=plan, judged_B=judged_B))
+        log.commit()
+        log.close()
+        first, *others, _ = read_log(tmp_path)
+        assert (first["max_turns"], first["turns"], first["spans"], first["n_tokens"]) == (3, [2, 1], [[2, 1, 1], [3]], [3, 3])
+        assert first["logprob_sums"] == [-3.0, -1.5]
+        assert [group["max_turns"] for group in others] == [1, 1]
+        assert _completed({"kind": "group", "n_tokens": [3, 5]})["spans"] == [[3], [5]]
+        assert _completed({"kind": "group", "n_tokens": [3, 5]})["turns"] == [1, 1]
+        assert _completed({"kind": "group"})["max_turns"] == 1
 
     def test_weight_limit_and_shaped_rewards_are_kept(self, tmp_path: Path) -> None:
         plain = attempt(0)
