@@ -116,7 +116,7 @@ RECIPES: Mapping[str, Recipe] = {
         },
     },
     "hapo": {"shaping": "hapo"},  # arXiv 2505.11225
-    "multi_attempt": {"shaping": "multi_attempt"},  # DualityRL 2025; what is said between attempts is rollout.feedback
+    "multi_attempt": {"shaping": "multi_attempt"},  # arXiv 2503.04808; what is said between attempts is rollout.feedback
     # ours: what the parts allow together
     "mopps_ada": {  # selection avoids what teaches nothing, further rounds repair its errors
         "belief": "pooled",

@@ -17,7 +17,7 @@ RIGHT = 0.5  # scores above this are right
 @register("shaping", "multi_attempt")
 @dataclass(frozen=True)
 class MultiAttempt(Unlimited, Stateless):
-    """Let a rollout try again after a wrong answer, and reward it if any attempt is right. Multi-attempt RL, DualityRL 2025.
+    """Let a rollout try again after a wrong answer, and reward it if any attempt is right. arXiv 2503.04808.
 
     1 x discount^(attempts used - 1) for a rollout that gets there, -penalty for one that does not; right is a score above 1/2, and
     a right answer ends the rollout, so the last verdict decides. Of ``max_attempts``, which a pacing may lower or raise, a rollout
@@ -25,9 +25,9 @@ class MultiAttempt(Unlimited, Stateless):
     host's, ``rollout.feedback`` in a recipe; its tokens carry no loss. All attempts together have one completion's token limit.
 
     Departures: the number is drawn per group, not per rollout, so that the rollouts that are compared had the same chances; the
-    release takes more off for answers in no readable form, which a verifier here may do by its own reward; raw rewards, and so
-    beliefs and filters, are of the last attempt: a pass rate is that of whole rollouts. For models that should learn to use
-    feedback; the published gain in single answers is smaller than with a second attempt.
+    release's larger penalty for answers in no readable form is left out, and so are the degrees of graded rewards. Raw rewards,
+    which beliefs and filters read, are of the last attempt: a pass rate is that of whole rollouts, of groups with one attempt and
+    with many. For models that should learn to use feedback; held-out scores are of one attempt, where the published gain is less.
 
     >>> MultiAttempt(discount=0.5).reward(np.array([1.0, 1.0, 0.0]), np.array([1, 3, 3]))
     array([ 1.  ,  0.25, -0.5 ])

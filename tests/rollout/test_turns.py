@@ -98,7 +98,8 @@ def test_a_wrong_answer_is_told_so_and_goes_on_until_it_is_right(patience: int) 
     assert last.drawn_T.tolist() == [True, False, False, True, True, False, False, True, True, True]
     assert (last.n_drawn, spans(last)) == (6, [1, 2, 2, 2, 3])
     assert last.text == "wrong no! wrong no! right"
-    assert (last.token_ids.dtype, last.logprob_T.dtype) == (np.int32, np.float32)
+    assert last.token_ids.dtype == np.int32
+    assert last.logprob_T.dtype == np.float32
 
 
 def test_follow_ups_have_the_whole_exchange_what_is_left_of_the_limit_and_a_seed_of_their_own() -> None:
