@@ -17,7 +17,7 @@ from rollout.prompts import Prompt, RewardSpec
 from rollout.turns import Retry, request_seed, spans
 from rollout.types import Answer, Completion, FinishReason, Judged, Request, Sampling, Ticket
 from rollout.verifier import Score, VerifyItem
-from tests.rollout.test_dispatcher import ScriptedHandle, dispatch
+from tests.rollout.test_dispatcher import LOCAL, ScriptedHandle, dispatch
 
 FED = (90, 91)
 RETRY = Retry(" no! ", FED, RewardSpec("exact", -1.0, 1.0))
@@ -120,6 +120,21 @@ def test_follow_ups_have_the_whole_exchange_what_is_left_of_the_limit_and_a_seed
     assert {one.n for one in later.values()} == {1}
     assert len({one.seed for one in handle.taken}) == 4
     assert {one.ticket.group for one in later.values()} == {7}
+
+
+def test_a_further_turn_does_not_wait_for_the_long_completions_of_others() -> None:
+    class Holding(Answering):
+        """Group 1 is not answered before a later turn of group 2 has come."""
+
+        def poll(self) -> list[Answer]:
+            later = any(ticket.turn for ticket, _, _ in self.seen)
+            return [self.answer(self.work.pop(t)) for t in list(self.work) if t.group == 2 or later]
+
+    asked = [request(1, needed=1), request(2, needed=2, max_turns=2)]
+    settings = replace(LOCAL, answer_timeout_s=20.0, max_restarts=0)
+    producer = Producer(dispatch([Holding("a", 1)], settings), LateVerifier(3), retry=RETRY)  # type: ignore[arg-type]
+    found = producer.produce(asked, {one.ticket: PROMPT for one in asked})
+    assert [rollouts[0].completion.n_turns for rollouts in found.values()] == [1, 2]
 
 
 def test_only_wrong_answers_with_turns_and_room_left_go_on() -> None:
