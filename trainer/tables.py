@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from curricula.registry import describe
+from curricula.registry import Description, describe
 from curricula.types import Ints
 from trainer.dry_run import DryRun
 from trainer.observer import EvaluationResult
@@ -17,20 +17,25 @@ from trainer.progress import bar
 
 
 def policies_table() -> Table:
-    """Every registered policy: stage, name, one line, source, bytes of state per prompt, defaults."""
+    """Every registered policy: stage, name, what it does, source, state size and defaults."""
     table = _table("policies")
-    for title in ("stage", "name", "what it does", "arXiv", "bytes/prompt", "defaults"):
-        table.add_column(title, overflow="fold", justify="right" if title.startswith("bytes") else "left")
+    for title in ("stage", "name", "what it does, arXiv, state, defaults"):
+        table.add_column(title, overflow="fold", no_wrap=title in ("stage", "name"))
     stage = ""
     for entry in describe():
         if stage and entry.stage != stage:
             table.add_section()
-        defaults = ", ".join(f"{key}={value!r}" for key, value in entry.defaults.items())
-        first = "" if entry.stage == stage else entry.stage
-        summary, size = Text(entry.summary), f"{entry.state_bytes_per_prompt:g}"
-        table.add_row(first, Text(entry.name, "bold"), summary, entry.source, size, Text(defaults, "dim"))
+        table.add_row("" if entry.stage == stage else entry.stage, Text(entry.name, "bold"), _account(entry))
         stage = entry.stage
     return table
+
+
+def _account(entry: Description) -> Text:
+    sizes = {"prompt": entry.state_bytes_per_prompt, "distribution": entry.state_bytes_per_distribution}
+    state = " + ".join(f"{size:g} bytes per {what}" for what, size in sizes.items() if size) or "no state that grows"
+    defaults = ", ".join(f"{key}={value!r}" for key, value in entry.defaults.items())
+    facts = [entry.source, state, *([defaults] if defaults else [])]
+    return Text.assemble(entry.summary, "\n", ("; ".join(facts), "dim"))
 
 
 def plan_view(dry: DryRun) -> RenderableType:

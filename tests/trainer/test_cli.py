@@ -115,7 +115,7 @@ def test_policies_lists_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
         ("curriculum.distribution.name=dump_ubc", "unknown distribution policy 'dump_ubc'; did you mean 'dump_ucb'?"),
         ("curriculum.distribution.tua=1", "'tua'; did you mean 'tau'?"),
         ("curriculum.distribution.tau=hot", "tau: expected float, got 'hot'"),
-        ("curriculum=sce", "unknown recipe 'sce'; did you mean 'sec'?"),
+        ("curriculum=knapsak", "unknown recipe 'knapsak'; did you mean 'knapsack'?"),
         ("curriculum.fliter.name=keep_all", "'fliter'; did you mean 'filter'?"),
         ("schedule.name=cosin", "unknown schedule 'cosin'; did you mean 'cosine'?"),
         ("schedule.warmpu=3", "'warmpu'; did you mean 'warmup'?"),
