@@ -73,7 +73,7 @@ def children(pool: PromptPool, ids: list[str], parent_ids: list[str], belief_mea
     """The pool with one new prompt per entry, in the parent's distribution; its prior is the parent's believed pass rate.
 
     ``easier_by`` moves the prior towards 1: prior = p + easier_by x (1 - p). LADDER (arXiv 2503.00735) adds easier variants, EGSR
-    (arXiv 2505.08364) hinted ones. Keep the lineage (id, parent id) where the texts are: the pool knows no texts.
+    (arXiv 2505.08364) hinted ones. ``parent_N`` of the pool keeps the lineage; the texts are the host's.
 
     Errors: CurriculaError for a parent that the pool lacks, or an id that it has.
     """
@@ -92,4 +92,5 @@ def children(pool: PromptPool, ids: list[str], parent_ids: list[str], belief_mea
         distribution_names=pool.distribution_names,
         prior_pass_rate_N=np.concatenate([pool.prior_pass_rate_N, np.clip(inherited, 0.0, 1.0)]),
         features_NF=features,
+        parent_N=np.concatenate([pool.parent_N, parent]),
     )

@@ -81,6 +81,7 @@ class PromptPool:
     distribution_names: tuple[str, ...]  # (K,) unique
     prior_pass_rate_N: Floats = field(default=None)  # type: ignore[arg-type]  # (N,) in [0, 1]; NaN = unknown
     features_NF: NDArray[np.float32] | None = None  # (N, F) static features, optional
+    parent_N: Ints = field(default=None)  # type: ignore[arg-type]  # (N,) row of the prompt that this one was made from; -1 = none
 
     def __post_init__(self) -> None:
         ids = np.asarray(self.ids, dtype=np.str_)
@@ -93,6 +94,8 @@ class PromptPool:
         put(self, "distribution_names", tuple(str(name) for name in self.distribution_names))
         put(self, "distribution_N", frozen_array(self.distribution_N, np.int64, "distribution_N", n))
         put(self, "prior_pass_rate_N", frozen_array(prior, np.float64, "prior_pass_rate_N", n))
+        parent = np.full(n, -1) if self.parent_N is None else self.parent_N
+        put(self, "parent_N", frozen_array(parent, np.int64, "parent_N", n))
         self._refuse_duplicates()
         self._refuse_bad_distributions()
         self._refuse_bad_numbers()
@@ -217,6 +220,12 @@ class PromptPool:
             row = int(np.flatnonzero(bad)[0])
             raise CurriculaError(
                 f"prompt pool: row {row} ({self.ids[row]}) has prior pass rate {prior[row]}, expected [0, 1] or NaN"
+            )
+        orphan = (self.parent_N < -1) | (self.parent_N >= len(self)) | (self.parent_N == np.arange(len(self)))
+        if orphan.any():
+            row = int(np.flatnonzero(orphan)[0])
+            raise CurriculaError(
+                f"prompt pool: row {row} ({self.ids[row]}) has parent {self.parent_N[row]}, expected another row of the pool or -1"
             )
         if self.features_NF is not None and self.features_NF.shape[:1] != (len(self),):
             raise CurriculaError(f"prompt pool: features have shape {self.features_NF.shape}, expected ({len(self)}, F)")

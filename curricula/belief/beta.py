@@ -12,7 +12,6 @@ from curricula.evidence import by_group, prior_counts
 from curricula.registry import register
 from curricula.types import CurriculaError, Estimate, Feedback, Floats, Ints, PromptPool
 
-
 MANY = 4096  # prompts
 
 

@@ -81,6 +81,9 @@ def test_children_inherit_their_parents_pass_rate() -> None:
     assert more.distribution_N.tolist() == [0, 1, 0, 1]
     assert more.features_NF is not None
     assert more.features_NF[:, 0].tolist() == [1.0, 2.0, 1.0, 2.0]
+    assert more.parent_N.tolist() == [-1, -1, 0, 1]
+    grandchild = children(more, ["a11"], ["a1"], np.full(4, 0.5))
+    assert grandchild.parent_N.tolist() == [-1, -1, 0, 1, 2]
     curriculum.grow(more)
     assert len(curriculum.plan(0, 4, N_ROLLOUTS)) == 4
     with pytest.raises(CurriculaError, match="no prompt 'z' to be a parent"):

@@ -29,3 +29,9 @@ def test_no_prompts_at_all() -> None:
 def test_a_prior_outside_zero_and_one_names_its_row() -> None:
     with pytest.raises(CurriculaError, match=r"row 1 \(b\) has prior pass rate 1\.5, expected \[0, 1\] or NaN"):
         PromptPool.from_columns(["a", "b"], ["x", "x"], prior_pass_rate=[0.5, 1.5])
+
+
+@pytest.mark.parametrize("parent", [[1, -2], [2, -1], [0, -1]])
+def test_a_parent_is_another_row_of_the_pool(parent: list[int]) -> None:
+    with pytest.raises(CurriculaError, match=r"has parent -?\d, expected another row of the pool or -1"):
+        PromptPool(np.array(["a", "b"]), np.zeros(2, int), ("x",), parent_N=np.array(parent))
