@@ -66,9 +66,7 @@ class RolloutSettings:
     verifier: VerifierSettings = field(default_factory=VerifierSettings)
     drop_long_prompts: bool = False  # leave prompts out that do not fit the model window; otherwise they are refused
     log_texts: float = 1.0  # share of groups whose completions are logged as text
-    feedback: str = (
-        "\nThat is not right. Try again.\n"  # after a wrong answer, where shaping allows another; chat models: markup too
-    )
+    feedback: str = "\nThat is not right. Try again.\n"  # after a wrong answer, where shaping allows another; in a chat, a message
 
     def __post_init__(self) -> None:
         at_least("rollout", 1, groups_per_step=self.groups_per_step, max_attempts=self.max_attempts)

@@ -3,17 +3,23 @@
 A turn is a request of its own, for one completion: its prompt is the whole exchange so far, its ticket names turn and completion,
 its seed follows from the ticket. What is fed counts against the completion's token limit, so an exchange is never longer than the
 completion of one turn may be, and fits every window that one turn fits.
+
+When a later turn enters an engine depends on when its verdict came, and so does who is computed beside it: plans and random streams
+do not change, but a real engine's log-probabilities may in their last bits, where a run of single turns in the driver repeats them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from curricula.types import Bools, Status
 from rollout.prompts import RewardSpec
 from rollout.types import Completion, Judged, Request, Ticket
+
+ANSWER = "here stands the answer"
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,22 @@ class Retry:
 
     def _right(self, reward: float) -> bool:
         return reward - self.reward.low > 0.5 * (self.reward.high - self.reward.low)
+
+
+def feedback_ids(text: str, tokenizer: Any, chat: bool) -> tuple[int, ...]:
+    """Tokens of the text that follows a wrong answer: as it stands, or in a chat as the user's next message."""
+    following = _next_message(text.strip(), tokenizer) if chat else text
+    return tuple(tokenizer(following, add_special_tokens=False)["input_ids"])
+
+
+def _next_message(text: str, tokenizer: Any) -> str:
+    """All that the tokenizer's template puts behind an answer, whose end-of-sequence token the model has drawn itself."""
+    roles = (("user", "?"), ("assistant", ANSWER), ("user", text))
+    messages = [{"role": role, "content": content} for role, content in roles]
+    whole: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    _, answer, behind = whole.partition(ANSWER)
+    _, end, following = behind.partition(tokenizer.eos_token or "<no end-of-sequence token>")
+    return following if end else behind if answer else text
 
 
 def request_seed(seed: int, ticket: Ticket) -> int:

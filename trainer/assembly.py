@@ -18,7 +18,7 @@ from rollout.producer import Producer
 from rollout.prompts import PromptSet, encode
 from rollout.settings import EngineSettings
 from rollout.tasks import build_task
-from rollout.turns import Retry
+from rollout.turns import Retry, feedback_ids
 from rollout.verifier import VerifierPool
 from trainer.baselines import check_baselines
 from trainer.evaluation import Evaluator
@@ -153,8 +153,8 @@ def retry_of(recipe: Recipe, model_path: str, train: PromptSet) -> Retry:
         return Retry(text, (0,) * len(text.split()), train.reward)
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(model_path)
-    return Retry(text, tuple(tokenizer(text, add_special_tokens=False)["input_ids"]), train.reward)
+    chat = not isinstance(train.prompts[0].content, str)
+    return Retry(text, feedback_ids(text, AutoTokenizer.from_pretrained(model_path), chat), train.reward)
 
 
 def window_of(engine: EngineSettings, config: Any) -> int:

@@ -14,10 +14,11 @@ from curricula.types import CurriculaError, Status
 from rollout.dispatcher import Dispatcher
 from rollout.producer import Producer
 from rollout.prompts import Prompt, RewardSpec
-from rollout.turns import Retry, request_seed, spans
+from rollout.turns import Retry, feedback_ids, request_seed, spans
 from rollout.types import Answer, Completion, FinishReason, Judged, Request, Sampling, Ticket
 from rollout.verifier import Score, VerifyItem
 from tests.rollout.test_dispatcher import LOCAL, ScriptedHandle, dispatch
+from tests.tiny import character_tokenizer
 
 FED = (90, 91)
 RETRY = Retry(" no! ", FED, RewardSpec("exact", -1.0, 1.0))
@@ -209,6 +210,27 @@ def test_seeds_of_first_turns_are_what_they_were_and_all_others_differ() -> None
     assert request_seed(7, ticket) == 4836647496225337997
     tickets = [replace(ticket, turn=turn, place=place) for turn in range(4) for place in range(4) if turn or not place]
     assert len({request_seed(7, one) for one in tickets}) == len(tickets) == 13
+
+
+TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}END\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("chat", "end", "expected"),
+    [
+        (False, "<eos>", "\nNo.\n"),
+        (True, "<eos>", "\n<user>No.<eos>\n<assistant>"),  # the model drew the answer's own end
+        (True, "|", "|\n<user>No.|\n<assistant>"),  # a template that ends messages in another way
+    ],
+)
+def test_feedback_is_text_or_the_users_next_message(chat: bool, end: str, expected: str) -> None:
+    tokenizer = character_tokenizer()
+    tokenizer.chat_template = TEMPLATE.replace("END", end)
+    ids = feedback_ids("\nNo.\n", tokenizer, chat)
+    assert tokenizer.decode(ids) == expected
+    assert ids.count(tokenizer.eos_token_id) == expected.count("<eos>")
 
 
 def test_requests_of_several_turns_need_words_to_go_on_with() -> None:
