@@ -1,6 +1,6 @@
 """One record for the logs of every trainer: groups and their rollouts as columns.
 
-Axis suffixes: ``_G`` groups in the order of their decision, ``_R`` rollouts (flat), ``_N`` prompts of the pool, ``_K`` distributions.
+Axis suffixes: ``_G`` groups in the order of their decision, ``_R`` rollouts (flat), ``_N`` prompts of the pool.
 What a source does not say is NaN, -1 or UNKNOWN, and named in ``lacks``: an estimator that needs it refuses with that name.
 """
 
