@@ -1,4 +1,4 @@
-"""The command line: `curricula train`, `plan`, `policies`, `warm-start`, `report`, `demo`, `simulate`."""
+"""The command line: `curricula train`, `plan`, `policies`, `warm-start`, `report`, `demo`, `simulate`, `log verify`."""
 
 from __future__ import annotations
 
@@ -80,6 +80,22 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a 
     from trainer.report import write_report
 
     typer.echo(str(write_report(run)))
+
+
+log = typer.Typer(no_args_is_help=True, help="What the log of a run says.")
+app.add_typer(log, name="log")
+
+
+@log.command()
+def verify(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, finished or not.")]) -> None:
+    """Fold the log into a fresh curriculum and compare it with every checkpoint, bit for bit; exit code 1 when one differs."""
+    from trainer.verify_log import verify_run
+
+    found = verify_run(run)
+    for checked in found:
+        said = "the same state, bit for bit" if checked.difference is None else str(checked.difference)
+        typer.echo(f"checkpoint of step {checked.step}: {checked.n_logged} steps of the log; {said}")
+    raise typer.Exit(int(any(checked.difference is not None for checked in found)))
 
 
 @app.command()
