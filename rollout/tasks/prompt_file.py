@@ -10,34 +10,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from curricula.types import CurriculaError
 from rollout.prompts import Prompt, PromptSet, RewardSpec
+from rollout.rows import MISSING, Place, Row, first, id_from_text, read_rows
 from rollout.tasks import register
 from rollout.templates import Form, fill, in_form, refuse_template
 
 ANSWERS = ("reward_model.ground_truth", "answer", "solution", "ground_truth")
 DISTRIBUTIONS = ("data_source",)
-LFS_POINTER = b"version https://git-lfs"
 CHATML = "<|im_start|>"
-MISSING = object()
-
-Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a row stands, for messages."""
-
-    path: Path
-    number: int  # line of a JSONL file, row of a Parquet file, from 1
-
-    def __str__(self) -> str:
-        return f"{self.path}: {'row' if self.path.suffix == '.parquet' else 'line'} {self.number}"
 
 
 @register("prompt_file")
@@ -124,83 +110,24 @@ class PromptFile:
     def _distribution(self, row: Row, place: Place) -> str:
         if self.distribution_column:
             return str(column(row, (self.distribution_column,), place, "distribution_column"))
-        found = _first(row, DISTRIBUTIONS)
+        found = first(row, DISTRIBUTIONS)
         return "all" if found in (MISSING, None) else str(found)
 
     def _id(self, row: Row, place: Place, content: Any, distribution: str) -> str:
         if self.id_column:
             return str(column(row, (self.id_column,), place, "id_column"))
-        text = json.dumps([distribution, content], ensure_ascii=False, sort_keys=True)
-        return f"{distribution}/{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-
-def read_rows(path: Path) -> Iterator[tuple[Place, Row]]:
-    """Rows of a JSONL or Parquet file with their places. Errors: CurriculaError naming file and line."""
-    if not path.is_file():
-        raise CurriculaError(
-            f"{path}: there is no such file; paths in a recipe are relative to the folder that `curricula` is called in"
-        )
-    with path.open("rb") as file:
-        if file.read(len(LFS_POINTER)) == LFS_POINTER:
-            raise CurriculaError(f"{path}: a Git LFS pointer, not the data; run `git lfs pull` where it was cloned")
-    if path.suffix == ".parquet":
-        yield from ((Place(path, i), row) for i, row in enumerate(_parquet(path), start=1))
-    elif path.suffix in (".jsonl", ".json", ".ndjson"):
-        yield from _jsonl(path)
-    else:
-        raise CurriculaError(f"{path}: expected a file ending in .jsonl or .parquet")
+        return id_from_text(distribution, content)
 
 
 def column(row: Row, paths: Sequence[str], place: Place, setting: str) -> Any:
     """The value of the first of these dotted paths that the row has."""
-    value = _first(row, paths)
+    value = first(row, paths)
     if value is MISSING:
         raise CurriculaError(
             f"{place}: no column {' or '.join(map(repr, paths))}; it has {', '.join(map(str, row))}; name the "
             f"right one in task.{setting}"
         )
     return value
-
-
-def _first(row: Row, paths: Sequence[str]) -> Any:
-    return next((value for path in paths if (value := _reach(row, path)) is not MISSING), MISSING)
-
-
-def _reach(row: Any, path: str) -> Any:
-    """The value at a dotted path; a column whose own name has dots wins."""
-    if isinstance(row, Mapping) and path in row:
-        return row[path]
-    head, dot, rest = path.partition(".")
-    if not dot or not isinstance(row, Mapping) or head not in row:
-        return MISSING
-    return _reach(row[head], rest)
-
-
-def _jsonl(path: Path) -> Iterator[tuple[Place, Row]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            place = Place(path, number)
-            try:
-                row = json.loads(line)
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                raise CurriculaError(f"{place}: not JSON ({error}); a torn or foreign line? it begins {line[:60]!r}") from error
-            if not isinstance(row, dict):
-                raise CurriculaError(f"{place}: expected a JSON object with columns, got {str(row)[:60]!r}")
-            yield place, row
-
-
-def _parquet(path: Path) -> Iterator[Row]:
-    from pyarrow import ArrowException  # type: ignore[import-untyped]
-    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
-
-    try:
-        file = ParquetFile(path)
-        for batch in file.iter_batches(batch_size=1024):
-            yield from batch.to_pylist()
-    except (ArrowException, OSError) as error:
-        raise CurriculaError(f"{path}: cannot be read as Parquet ({error}); was it written to its end?") from error
 
 
 def _plain(value: Any) -> Any:
