@@ -88,14 +88,16 @@ app.add_typer(log, name="log")
 
 @log.command()
 def verify(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, finished or not.")]) -> None:
-    """Fold the log into a fresh curriculum and compare it with every checkpoint, bit for bit; exit code 1 when one differs."""
-    from trainer.verify_log import verify_run
+    """Fold the log into a fresh curriculum, compare it with every checkpoint, and decide everything again; exit code 1 at a difference."""
+    from trainer.verify_log import reexecuted, verify_run
 
-    found = verify_run(run)
+    found, replayed = verify_run(run), reexecuted(run)
     for checked in found:
         said = "the same state, bit for bit" if checked.difference is None else str(checked.difference)
         typer.echo(f"checkpoint of step {checked.step}: {checked.n_logged} steps of the log; {said}")
-    raise typer.Exit(int(any(checked.difference is not None for checked in found)))
+    said = "every one as logged, bit for bit" if replayed.departure is None else f"then {replayed.departure}"
+    typer.echo(f"decisions made again: {replayed.n_steps} steps, {replayed.n_attempts} plans; {said}")
+    raise typer.Exit(int(replayed.departure is not None or any(checked.difference is not None for checked in found)))
 
 
 @app.command()

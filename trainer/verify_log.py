@@ -1,16 +1,25 @@
-"""`curricula log verify RUN`: does the log, folded into a fresh curriculum, give every checkpoint's state bit for bit?"""
+"""`curricula log verify RUN`: is the log the whole truth?
+
+Folded into a fresh curriculum it has to give every checkpoint's state bit for bit, and the run's collector, fed from the log, has
+to make every decision of the run again.
+"""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from curricula import Curriculum
-from curricula.types import CurriculaError, Floats, Outcome, PromptPool
+from curricula.types import CurriculaError, Floats, Outcome
+from replay.own_log import logged_steps
+from replay.reexecute import LoggedProducer, Replayed, reexecute
 from replay.verify import Difference, first_difference, fold_log
+from rollout.collector import Collector, EncodedPrompts
+from rollout.producer import Producer
+from rollout.prompts import PromptSet
 from rollout.tasks import build_task
 from trainer import checkpoint
 from trainer.advantages import group_advantages
@@ -35,7 +44,7 @@ def verify_run(folder: Path) -> list[Verified]:
     if not (folder / RECIPE).is_file():
         raise CurriculaError(f"{folder}: no {RECIPE}; expected the folder of a run")
     recipe = load_recipe(folder / RECIPE)
-    pool, advantages = pool_of(recipe), partial(feedback_advantages, recipe.learner.advantage)
+    pool, advantages = prompts_of(recipe).pool, partial(feedback_advantages, recipe.learner.advantage)
     found = []
     for saved in reversed(checkpoint.valid_folders(folder / "checkpoints")):
         step = int(saved.name.removeprefix("step-"))
@@ -48,12 +57,31 @@ def verify_run(folder: Path) -> list[Verified]:
     return found
 
 
-def pool_of(recipe: Recipe) -> PromptPool:
-    """The pool that a run of this recipe chooses from; prompts that are too long are left out where the run leaves them out."""
+def reexecuted(folder: Path) -> Replayed:
+    """Every decision of the log made again by the run's recipe.
+
+    A run of one_step_ahead that was stopped and resumed planned some steps with other knowledge than one that never stopped; the
+    first such step is reported as a departure.
+    """
+    recipe = load_recipe(folder / RECIPE)
+    prompts = prompts_of(recipe)
+    curriculum, producer = Curriculum.from_recipe(recipe.curriculum, prompts.pool, seed=recipe.seed), LoggedProducer()
+    blank: list[tuple[int, ...]] = [()] * len(prompts)  # nobody reads the tokens
+    collector = Collector(curriculum, EncodedPrompts(prompts, blank), cast(Producer, producer), recipe.rollout, recipe.seed)
+    run, steps = recipe.run, logged_steps(folder / "log", prompts.pool, partial(feedback_advantages, recipe.learner.advantage))
+
+    def ahead(step: int) -> bool:
+        return run.mode == "one_step_ahead" and step + 1 < run.n_steps and (step + 1) % run.checkpoint_every != 0
+
+    return reexecute(steps, collector, producer, curriculum.update, ahead)
+
+
+def prompts_of(recipe: Recipe) -> PromptSet:
+    """The prompts that a run of this recipe chooses from; those that are too long are left out where the run leaves them out."""
     train, held_out = build_task(recipe.task).build(recipe.seed)
     if recipe.rollout.engine.backend == "simulated" or not recipe.rollout.drop_long_prompts:
-        return train.pool
-    return encoded(recipe, prepare_model(recipe), train, held_out)[0].prompt_set.pool
+        return train
+    return encoded(recipe, prepare_model(recipe), train, held_out)[0].prompt_set
 
 
 def feedback_advantages(estimator: str, outcome: Outcome) -> Floats:

@@ -13,7 +13,7 @@ from replay.verify import first_difference
 from tests.trainer.recipes import simulated
 from trainer.cli import main
 from trainer.loop import run
-from trainer.verify_log import verify_run
+from trainer.verify_log import reexecuted, verify_run
 
 
 @pytest.mark.parametrize("name", [*RECIPES])
@@ -22,12 +22,28 @@ def test_every_recipes_log_gives_its_checkpoints(name: str, tmp_path: Path) -> N
     folder = tmp_path / "run"
     run(simulated(folder, curriculum=dict(RECIPES[name]), run__n_steps=4, run__checkpoint_every=2, **changes))
     assert [(checked.step, checked.n_logged, checked.difference) for checked in verify_run(folder)] == [(2, 2, None), (4, 4, None)]
+    replayed = reexecuted(folder)
+    assert (replayed.n_steps, replayed.departure) == (4, None)
+    assert replayed.n_attempts >= 4
 
 
 def test_one_step_ahead_verifies_too(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     run(simulated(folder, run__mode="one_step_ahead", run__n_steps=9, run__checkpoint_every=4, run__keep_checkpoints=5))
     assert [(checked.step, checked.difference) for checked in verify_run(folder)] == [(4, None), (8, None), (9, None)]
+    assert reexecuted(folder)[::2] == (9, None)
+
+
+def test_another_recipe_departs_and_is_told_where(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    run(simulated(folder, run__n_steps=4))
+    recipe = (folder / "recipe.yaml").read_text()
+    assert "dump_ucb" in recipe
+    (folder / "recipe.yaml").write_text(recipe.replace("dump_ucb", "sec"))
+    replayed = reexecuted(folder)
+    assert replayed.n_steps < 4
+    assert replayed.departure is not None
+    assert replayed.departure.startswith(f"step {replayed.n_steps}: ")
 
 
 def test_a_state_that_the_log_does_not_give_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
