@@ -88,7 +88,7 @@ app.add_typer(log, name="log")
 
 @log.command()
 def verify(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, finished or not.")]) -> None:
-    """Fold the log into a fresh curriculum, compare it with every checkpoint, and decide everything again; exit code 1 at a difference."""
+    """Fold the log into a fresh curriculum, compare with every checkpoint, decide everything again; exit code 1 at a difference."""
     from trainer.verify_log import reexecuted, verify_run
 
     found, replayed = verify_run(run), reexecuted(run)
