@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from curricula import Curriculum
+from curricula.statistics import Interval, interval, t_quantile
 from curricula.types import CurriculaError
 from rollout.collector import Collector
 from rollout.settings import RolloutSettings
@@ -22,7 +23,6 @@ from trainer.simulate.compare import N_POINTS, areas, compare, on_grid, reach, w
 from trainer.simulate.oracle import nearest_half
 from trainer.simulate.run import Run, collect, groups_wanted, simulate
 from trainer.simulate.setting import Setting
-from trainer.simulate.statistics import Interval, interval, t_quantile
 from trainer.simulate.student import Student, make_pool
 from trainer.simulate.sweep import read_axes, settings_of
 from trainer.simulate.tables import points

@@ -11,10 +11,10 @@ from multiprocessing import get_context
 import numpy as np
 
 from curricula.recipes import Recipe
+from curricula.statistics import Interval, interval
 from curricula.types import CurriculaError, Floats, Ints
 from trainer.simulate.run import ORACLE, Run, simulate_in
 from trainer.simulate.setting import Setting
-from trainer.simulate.statistics import Interval, interval
 from trainer.simulate.student import make_pool
 
 REFERENCE = "uniform"

@@ -8,9 +8,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from curricula.statistics import Interval
 from trainer.simulate.compare import REFERENCE, Comparison, Row
 from trainer.simulate.run import ORACLE
-from trainer.simulate.statistics import Interval
 from trainer.simulate.sweep import Regime
 
 COLOURS = {"wins": "green", "ties": "dim", "loses": "red"}
