@@ -1,0 +1,71 @@
+"""Rollouts that verl dumps: ``trainer.rollout_data_dir/{step}.jsonl``."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from curricula.types import CurriculaError
+from replay.builder import UNSAID, RunBuilder, field_of, prompt_of, reward_of, shown, whole_of
+from replay.files import first_fields, rows_of
+from replay.importers import register
+from replay.types import Lack, LoggedRun
+from rollout.rows import Place, Row
+
+FIELDS = frozenset({"input", "output", "score", "step"})
+
+
+@register("verl")
+@dataclass(frozen=True)
+class Verl:
+    """One row per trajectory that entered an update; what a filter rejected is not in the dump.
+
+    Newer files have ``uid``, written as draw_session_index: the draw is the group, and of one session's rows the one with the
+    highest index counts. Older files have none: rows of one step with the same ``input`` are one group, so two draws of a prompt in
+    one step merge. Validation dumps look the same: read them apart.
+    """
+
+    reward_range: tuple[float, float] = (0.0, 1.0)
+
+    looks_for: ClassVar[str] = "JSONL with input, output, score and step"
+
+    def detect(self, path: Path) -> bool:
+        return first_fields(path) >= FIELDS
+
+    def read(self, path: Path) -> LoggedRun:
+        builder, has_uid = RunBuilder(self.reward_range), False
+        sessions: dict[Hashable, tuple[int, int]] = {}  # (step, draw, session) -> highest index so far, place of the rollout
+        for place, row in rows_of(path):
+            step, prompt = whole_of(row, ("step",), place), prompt_of(row, "input", "all", place)
+            reward = reward_of(row, ("score",), place)
+            has_uid = "uid" in row
+            builder.same_kind("uid", "a uid" if has_uid else "no uid", place)
+            if not has_uid:
+                builder.rollout(builder.group((step, prompt), prompt, place, step, kept=1), reward, place)
+                continue
+            draw, session, index = _parts(row, place)
+            group = builder.group((step, draw), prompt, place, step, kept=1)
+            key = (step, draw, session)
+            if key not in sessions:
+                sessions[key] = (index, builder.rollout(group, reward, place))
+                continue
+            highest, rollout = sessions[key]
+            if index == highest:
+                raise CurriculaError(
+                    f"{place}: uid: {shown(row['uid'])} came before in step {step}; expected each uid once per step"
+                )
+            if index > highest:
+                sessions[key] = (index, rollout)
+                builder.replace(rollout, reward, place)
+        rebuilt: set[Lack] = set() if has_uid else {"group id"}
+        return builder.run(f"verl {path}", {"prompt id", "rejected groups", *rebuilt, *UNSAID})
+
+
+def _parts(row: Row, place: Place) -> tuple[str, int, int]:
+    uid = field_of(row, ("uid",), place)
+    parts = uid.rsplit("_", 2) if isinstance(uid, str) else []
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts[1:]):
+        raise CurriculaError(f"{place}: uid: expected draw_session_index with two whole numbers, got {shown(uid)}")
+    return parts[0], int(parts[1]), int(parts[2])
