@@ -201,6 +201,8 @@ def test_verl_with_uids_keeps_draws_apart_and_the_last_output(tmp_path: Path) ->
     assert run.kept_G.tolist() == [1, 1, 1]
     assert {"rejected groups", "prompt id"} <= run.lacks
     assert not {"group id", "step"} & run.lacks
+    with pytest.raises(CurriculaError, match=r"line 7: uid: 'w_0_1' .*came before in step 3; expected each uid once per step"):
+        read(jsonl(tmp_path / "b.jsonl", [*VERL, VERL[-1]]))
 
 
 def test_verl_without_uids_says_that_groups_are_rebuilt(tmp_path: Path) -> None:
