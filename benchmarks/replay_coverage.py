@@ -23,7 +23,7 @@ N_PROMPTS, N_GROUPS, N_ROLLOUTS = 120, 16, 4
 CASES = ("uniform", "adaptive", "learning", "skewed", "thin", "poor", "none")
 SLOPE = {"thin": -0.9, "poor": -3.0}  # how much the target prefers easy prompts
 METHODS: tuple[Method, ...] = ("ips", "snips", "dr")
-LIMITS = Limits()
+NO_LIMITS = Limits(2, 0.0, 1.0, 1.0, np.inf)
 
 
 class Logs(NamedTuple):
@@ -110,9 +110,9 @@ def weights_of(case: str, hard_N: Floats) -> Floats:
     return np.ones_like(hard_N)
 
 
-def estimates(logs: Logs, method: Method, hidden: bool, seed: int) -> Iterator[tuple[float, Value | NotEstimable]]:
+def estimates(logs: Logs, method: Method, hidden: bool, limits: Limits) -> Iterator[tuple[float, Value | NotEstimable]]:
     """(truth, answer) of every log."""
-    rng = np.random.default_rng((seed, 99))
+    rng = np.random.default_rng(99)
     n_logs, n_steps, _ = logs.prompt_STB.shape
     step_G = np.repeat(np.arange(n_steps), N_GROUPS)
     guess_N = np.clip(logs.live_STN[:, 0].mean(axis=0) + rng.normal(0, 0.15, N_PROMPTS), 0, 1)  # a model that is somewhat wrong
@@ -121,13 +121,13 @@ def estimates(logs: Logs, method: Method, hidden: bool, seed: int) -> Iterator[t
         logged = Decisions(logs.value_STB[s].ravel(), logs.propensity_STN[s, step_G, prompt_G], step_G)
         known = None if hidden else logs.propensity_STN[s]
         target: Target = target_of_inclusion(logs.target_N, prompt_G, step_G, known, guess_N)
-        yield float(logs.truth_S[s]), estimate(logged, target, method, prediction_G=guess_N[prompt_G], limits=LIMITS)
+        yield float(logs.truth_S[s]), estimate(logged, target, method, prediction_G=guess_N[prompt_G], limits=limits)
 
 
-def row(logs: Logs, method: Method, hidden: bool = False, seed: int = 0) -> Row:
+def row(logs: Logs, method: Method, hidden: bool = False, limits: Limits | None = None) -> Row:
     """Coverage and the rest over all logs."""
     given = []
-    answers = list(estimates(logs, method, hidden, seed))
+    answers = list(estimates(logs, method, hidden, limits or Limits()))
     for truth, answer in answers:
         if not isinstance(answer, NotEstimable):
             given.append((truth, answer.value, answer.low, answer.high))
@@ -152,15 +152,13 @@ def main() -> None:
     parser.add_argument("--cases", nargs="*", default=CASES)
     parser.add_argument("--no-limits", action="store_true", help="show what the limits spare us")
     given = parser.parse_args()
-    if given.no_limits:
-        global LIMITS
-        LIMITS = Limits(2, 0.0, 1.0, 1.0, np.inf)
+    limits = NO_LIMITS if given.no_limits else Limits()
     print("case       method  hidden  covered  refused   length     rmse     bias")
     for case in given.cases:
         logs = simulate(case, given.runs, given.steps, given.seed)
         for method in METHODS:
             for hidden in (False, True):
-                r = row(logs, method, hidden, given.seed)
+                r = row(logs, method, hidden, limits)
                 print(f"{case:10} {method:7} {hidden!s:6} " + " ".join(f"{number:8.4f}" for number in r))
 
 
