@@ -15,6 +15,7 @@ import os
 import resource
 import signal
 import sys
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -75,7 +76,18 @@ def first_line(error: BaseException) -> str:
         return line
     if isinstance(error, MemoryError):
         line = f"{line} (beyond rollout.verifier.memory_limit_mb)".lstrip()
+    elif _is_short_of_memory():  # libraries turn a MemoryError into errors of their own
+        line = f"{line} (the process is close to rollout.verifier.memory_limit_mb)"
     return f"{type(error).__name__}: {line}"[:_LONGEST_DETAIL]
+
+
+def _is_short_of_memory() -> bool:
+    """Is nine tenths of the address space that this process may have in use?"""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    statm = Path("/proc/self/statm")
+    if limit == resource.RLIM_INFINITY or not statm.exists():
+        return False
+    return int(statm.read_text().split()[0]) * resource.getpagesize() > 0.9 * limit
 
 
 def _claim_streams() -> tuple[IO[str], IO[str]]:
