@@ -165,6 +165,16 @@ def test_mass_that_the_log_lacks_is_seen_in_the_weights() -> None:
     given(log, target._replace(size_T=target.size_T / 0.95))
 
 
+def test_a_noisy_sum_of_weights_leaves_the_support_in_doubt() -> None:
+    """Weights 0 in three steps of five and 2.5 in two sum to 1 on average, but an eighth might be missing unseen."""
+    log, target = uniform(n_steps=400)
+    weighted_G = np.repeat(np.tile([0.0, 0.0, 0.0, 1.25, 1.25], 80), 8)
+    noisy = target._replace(inclusion_G=weighted_G)
+    assert overlap(log, noisy).mass == pytest.approx(1.0)
+    assert "may lack the support of 12%" in refused(log, noisy)
+    given(log, noisy._replace(unsupported=0.0))
+
+
 def test_groups_that_the_target_would_not_choose_need_no_outcome() -> None:
     log, target = uniform()
     wanted = np.where(log.value_G == 1, 1.0, 0.0)
