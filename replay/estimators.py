@@ -22,7 +22,8 @@ as noise, so under learning the interval is too long rather than too short. Meas
 
 Overlap: effective groups = (sum of w)^2 / sum of w^2, the largest weight, and the share of the target's mass that the log could
 not choose. Where that share is not known (it takes the propensities of the whole pool) it is judged by the weights, which sum to
-m_t on average when nothing is missing; too much in doubt is a reason to refuse. Beyond the limits of `Limits` the answer is
+m_t on average when nothing is missing; too much in doubt is a reason to refuse. (Refusing by the weights picks logs whose weights
+came out large: among what is left, ips is a little too high and snips too low. Knowing the share is better.) Beyond the limits of `Limits` the answer is
 `NotEstimable`, with the reason, and no number.
 
 What the number does NOT say: the policy weights at step t came from the logged selections. "At the logged states" is not "had the
@@ -59,7 +60,11 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Decisions:
-    """The logged groups: what was chosen with which probability, and what came of it."""
+    """The logged groups: what was chosen with which probability, and what came of it.
+
+    A target speaks of one choice per step. Where a step held several plans (attempts), number the plans instead and give those
+    numbers as ``step_G``, to the target as well; plans of one step are then taken for independent.
+    """
 
     value_G: Floats  # any number per group, e.g. 1 for a live one
     propensity_G: Floats  # inclusion probability of the group's prompt at its step
