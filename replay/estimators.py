@@ -23,8 +23,8 @@ as noise, so under learning the interval is too long rather than too short. Meas
 Overlap: effective groups = (sum of w)^2 / sum of w^2, the largest weight, and the share of the target's mass that the log could
 not choose. Where that share is not known (it takes the propensities of the whole pool) it is judged by the weights, which sum to
 m_t on average when nothing is missing; too much in doubt is a reason to refuse. (Refusing by the weights picks logs whose weights
-came out large: among what is left, ips is a little too high and snips too low. Knowing the share is better.) Beyond the limits of `Limits` the answer is
-`NotEstimable`, with the reason, and no number.
+came out large: among what is left, ips is a little too high and snips too low. Knowing the share is better.) Beyond the limits of
+`Limits` the answer is `NotEstimable`, with the reason, and no number.
 
 What the number does NOT say: the policy weights at step t came from the logged selections. "At the logged states" is not "had the
 target been trained with": a rule that always picks easy prompts looks good at the states that another rule reached. No final
