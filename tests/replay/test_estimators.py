@@ -274,7 +274,7 @@ def test_poor_overlap_is_refused_and_never_confidently_wrong(case: str, hidden: 
 
 
 def test_without_the_refusal_the_interval_would_be_wrong() -> None:
-    """What the limits are for: a third of the target's prompts never logged, and every interval misses."""
+    """What the limits are for: the easiest third of the prompts never logged, and every interval misses."""
     logs = simulate("none", n_logs=20, n_steps=60, seed=1)
     step_G = np.repeat(np.arange(60), 16)
     for s in range(20):
