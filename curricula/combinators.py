@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from curricula.stages import Quota, Selector
 from curricula.types import Floats, PromptPool
 
 
-class Around:
+class Around(ABC):
     """Base of combinators. Their state is a NamedTuple with a field ``inner``: the state of the selector inside."""
 
     inner: Selector
@@ -25,8 +26,9 @@ class Around:
     def conditional_propensity(self) -> bool:
         return bool(getattr(self.inner, "conditional_propensity", False))
 
+    @abstractmethod
     def init(self, pool: PromptPool) -> Any:
-        raise NotImplementedError
+        """The combinator's fresh state, the inner selector's inside."""
 
     def carry(self, state: Any, old: PromptPool, new: PromptPool) -> Any:
         own = carried_fields(state._replace(inner=()), self.init(new)._replace(inner=()), old, new)

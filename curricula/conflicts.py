@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from curricula.paced import Paced
 from curricula.registry import PROTOCOLS, STAGES, kind_of, name_of
 from curricula.stages import Stages
 
@@ -40,7 +41,7 @@ def warn_of_conflicts(stages: Stages) -> None:
 
 def parts_of(stage: str, policy: Any) -> Iterator[Part]:
     """The policy itself and all that it is made of."""
-    if type(policy).__name__ == "Paced":
+    if isinstance(policy, Paced):
         yield from parts_of(stage, policy.policy)
         return
     yield Part(stage, name_of(stage, policy), policy)

@@ -6,6 +6,7 @@ In a recipe the number is written as a mapping: ``{"name": "difficulty_band", "l
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -47,23 +48,23 @@ class Tally(NamedTuple):
     n: Ints  # () how many rollouts or groups that are
 
 
-class Moving:
+class Moving(ABC):
     """Base of pacings that follow results: once per step they move by the mean of something measured in it.
 
     Results of the newest step may come in any number of parcels; they count as one step. Results of older steps come too late.
     """
 
+    @abstractmethod
     def start(self) -> Floats:
         """(S,) value, and whatever else is remembered."""
-        raise NotImplementedError
 
+    @abstractmethod
     def measure(self, outcome: Outcome) -> tuple[float, int]:
         """Sum and number of what is measured."""
-        raise NotImplementedError
 
+    @abstractmethod
     def moved(self, settled: Floats, mean: float) -> Floats:
         """(S,) after a step with this mean."""
-        raise NotImplementedError
 
     def init(self, pool: PromptPool) -> Tally:
         return Tally(self.start(), np.array(-1, np.int64), np.array(0.0), np.array(0, np.int64))

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from itertools import chain
 
 import numpy as np
+from numpy.typing import NDArray
 
 from curricula.marginals import Walk, table
-from curricula.types import CurriculaError, Floats, Ints
+from curricula.types import CurriculaError, Estimate, Floats, Ints
 
 Marginals = Callable[[int], Floats]  # n_columns -> (B, n_columns), column c: worth of rollout first + c + 1; falls along a row
 
@@ -248,3 +249,11 @@ def program(marginal_BC: Floats, n_units: int) -> Ints:
         taken_B[row] = choice[row, n_units]
         n_units -= int(taken_B[row])
     return taken_B
+
+
+def by_id(id_B: NDArray[np.str_], estimate: Estimate, shares: Callable[[Estimate], Ints]) -> Ints:
+    """(B,) rollouts as ``shares`` deals them to prompts in the order of their ids, so that ties do not hang on the order of rows."""
+    order = np.argsort(id_B)
+    n_B = np.zeros(len(id_B), dtype=np.int64)
+    n_B[order] = shares(Estimate(estimate.alpha_B[order], estimate.beta_B[order]))
+    return n_B

@@ -9,6 +9,7 @@ import numpy as np
 
 from curricula.marginals import informed
 from curricula.registry import register
+from curricula.spending import by_id
 from curricula.stages import Stateless
 from curricula.types import CurriculaError, Estimate, Floats, Ints, Outcome, PromptPool, Selection
 
@@ -44,10 +45,7 @@ class Proportional(Stateless):
 
     def allocate(self, state: Any, pool: PromptPool, selection: Selection, estimate: Estimate, n_rollouts: int) -> Ints:
         """(B,) rollouts, decided in the order of prompt ids."""
-        order = np.argsort(pool.ids[selection.prompt_B])
-        n_B = np.zeros(len(selection), dtype=np.int64)
-        n_B[order] = self.shares(Estimate(estimate.alpha_B[order], estimate.beta_B[order]), n_rollouts)
-        return n_B
+        return by_id(pool.ids[selection.prompt_B], estimate, lambda ordered: self.shares(ordered, n_rollouts))
 
     def extend(self, state: Any, pool: PromptPool, outcome: Outcome, estimate: Estimate) -> None:
         return None

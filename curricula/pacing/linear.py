@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from curricula.paced import Clock, Clocked
+from curricula.paced import Clock, Clocked, share_done
 from curricula.registry import register
 from curricula.types import CurriculaError
 
@@ -28,4 +28,4 @@ class Linear(Clocked):
             raise CurriculaError(f"linear.steps: expected >= 1, got {self.steps}")
 
     def value(self, state: Clock) -> float:
-        return self.first + (self.last - self.first) * min(1.0, float(state.n_steps) / self.steps)
+        return self.first + (self.last - self.first) * share_done(state, self.steps)
