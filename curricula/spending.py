@@ -252,7 +252,7 @@ def program(marginal_BC: Floats, n_units: int) -> Ints:
 
 
 def by_id(id_B: NDArray[np.str_], estimate: Estimate, shares: Callable[[Estimate], Ints]) -> Ints:
-    """(B,) rollouts as ``shares`` deals them to prompts in the order of their ids, so that ties do not hang on the order of rows."""
+    """(B,) rollouts as ``shares`` deals them to prompts in the order of their ids, so that ties do not hang on rows."""
     order = np.argsort(id_B)
     n_B = np.zeros(len(id_B), dtype=np.int64)
     n_B[order] = shares(Estimate(estimate.alpha_B[order], estimate.beta_B[order]))
