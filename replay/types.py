@@ -24,6 +24,7 @@ Lack = Literal[
     "status",  # failures cannot be told from wrong answers
     "tokens",
     "policy version",
+    "fixed budget",  # how many rollouts a group got depended on their scores: sub-groups of it are no fair sample
 ]
 
 
@@ -45,16 +46,20 @@ class LoggedRun:
     kept_G: Codes  # 1 entered the update, 0 did not, 2 = unknown
     reward_range: tuple[float, float] = (0.0, 1.0)
     lacks: frozenset[Lack] = field(default_factory=frozenset)
+    attempt_G: Ints = field(default=None)  # type: ignore[arg-type]  # refill number inside the step; 0 by default
 
     def __post_init__(self) -> None:
         put = object.__setattr__
         g, r = len(np.asarray(self.prompt_G)), len(np.asarray(self.group_R))
+        if self.attempt_G is None:
+            put(self, "attempt_G", np.zeros(g, np.int64))
         columns = {
             "prompt_G": (np.int64, g),
             "step_G": (np.int64, g),
             "propensity_G": (np.float64, g),
             "arm_probability_G": (np.float64, g),
             "kept_G": (np.uint8, g),
+            "attempt_G": (np.int64, g),
             "group_R": (np.int64, r),
             "reward_R": (np.float64, r),
             "status_R": (np.uint8, r),
