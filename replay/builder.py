@@ -28,7 +28,8 @@ class RunBuilder:
         self._texts: dict[str, str] = {}
         self._groups: dict[Hashable, int] = {}
         self._prompt_G, self._step_G, self._propensity_G, self._kept_G = array("q"), array("q"), array("d"), array("B")
-        self._group_R, self._reward_R, self._status_R, self._tokens_R = array("q"), array("d"), array("B"), array("q")
+        self._group_R, self._reward_R, self._status_R = array("q"), array("d"), array("B")
+        self._tokens_R, self._version_R = array("q"), array("q")
         self._outside: tuple[Place, float] | None = None
 
     def same_kind(self, field: str, kind: str, place: Place) -> None:
@@ -71,12 +72,15 @@ class RunBuilder:
                 raise CurriculaError(f"{place}: another {what} than in the earlier rows of its group; expected one per group")
         return at
 
-    def rollout(self, group: int, reward: float, place: Place, status: Status = Status.OK, tokens: int = -1) -> int:
-        """One rollout; NaN without a status says INVALID. Returns its place."""
+    def rollout(
+        self, group: int, reward: float, place: Place, status: Status = Status.OK, tokens: int = -1, version: int = -1
+    ) -> int:
+        """One rollout; NaN without a status says INVALID. ``version``: of the policy. Returns its place."""
         self._group_R.append(group)
         self._reward_R.append(math.nan)
         self._status_R.append(Status.INVALID)
         self._tokens_R.append(tokens)
+        self._version_R.append(version)
         self.replace(len(self._group_R) - 1, reward, place, status)
         return len(self._group_R) - 1
 
@@ -91,11 +95,11 @@ class RunBuilder:
         self._status_R[rollout] = status
 
     def run(self, source: str, lacks: Iterable[Lack]) -> LoggedRun:
-        """The record. What is missing in every row is for the caller to say, missing steps and tokens are seen here."""
+        """The record. What is missing in every row is for the caller to say; missing steps, tokens and versions are seen here."""
         if not self._group_R:
             raise CurriculaError(f"{source}: it has no rows; expected one rollout per line or row")
         step_G, prompt_G = np.asarray(self._step_G), np.asarray(self._prompt_G)
-        tokens_R = np.asarray(self._tokens_R)
+        tokens_R, version_R = np.asarray(self._tokens_R), np.asarray(self._version_R)
         self._refuse_rewards()
         order = np.argsort(step_G, kind="stable") if (step_G >= 0).all() else np.arange(len(step_G))
         rank = np.empty_like(order)
@@ -103,6 +107,7 @@ class RunBuilder:
         seen: dict[Lack, bool] = {
             "step": bool((step_G < 0).any()),
             "tokens": bool((tokens_R < 0).any()),
+            "policy version": bool((version_R < 0).any()),
             "propensity": bool(np.isnan(np.asarray(self._propensity_G)).any()),
         }
         return LoggedRun(
@@ -114,7 +119,7 @@ class RunBuilder:
             reward_R=np.asarray(self._reward_R),
             status_R=np.asarray(self._status_R),
             n_tokens_R=tokens_R,
-            policy_version_R=np.full(len(tokens_R), -1),
+            policy_version_R=version_R,
             propensity_G=np.asarray(self._propensity_G)[order],
             arm_probability_G=np.full(len(step_G), np.nan),
             kept_G=np.asarray(self._kept_G)[order],

@@ -78,9 +78,16 @@ def build(spec: str | Mapping[str, Any]) -> Importer:
 
 
 def _detected(path: Path) -> Importer:
-    fitting = [name for name in known_formats() if build(name).detect(path)]
+    fitting, unread = [], None
+    for name in known_formats():
+        try:
+            fitting += [name] * build(name).detect(path)
+        except CurriculaError as error:  # a folder that one format cannot read may be laid out as another writes it
+            unread = unread or error
     if len(fitting) == 1:
         return build(fitting[0])
+    if unread and not fitting:
+        raise unread
     looks = "; ".join(f"{name}: {_REGISTERED[name].looks_for}" for name in known_formats())
     said = f"several log formats fit ({', '.join(fitting)})" if fitting else "no known log format fits its first row"
     raise CurriculaError(f"{path}: {said}; name one, or name its columns with the format mapping. Known: {looks}")
