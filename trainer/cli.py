@@ -1,4 +1,4 @@
-"""The command line: `curricula train`, `plan`, `policies`, `warm-start`, `report`, `demo`, `simulate`, `log verify`."""
+"""The command line: `curricula train`, `plan`, `policies`, `warm-start`, `report`, `demo`, `simulate`, `log`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.text import Text
 
 from curricula.types import CurriculaError
 from rollout.fleet import EnginesLost
+from trainer import cli_log
 from trainer.recipe import Recipe, load_recipe
 from trainer.types import RankDied
 
@@ -82,22 +83,7 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a 
     typer.echo(str(write_report(run)))
 
 
-log = typer.Typer(no_args_is_help=True, help="What the log of a run says.")
-app.add_typer(log, name="log")
-
-
-@log.command()
-def verify(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, finished or not.")]) -> None:
-    """Fold the log into a fresh curriculum, compare with every checkpoint, decide everything again; exit code 1 at a difference."""
-    from trainer.verify_log import reexecuted, verify_run
-
-    found, replayed = verify_run(run), reexecuted(run)
-    for checked in found:
-        said = "the same state, bit for bit" if checked.difference is None else str(checked.difference)
-        typer.echo(f"checkpoint of step {checked.step}: {checked.n_logged} steps of the log; {said}")
-    said = "every one as logged, bit for bit" if replayed.departure is None else f"then {replayed.departure}"
-    typer.echo(f"decisions made again: {replayed.n_steps} steps, {replayed.n_attempts} plans; {said}")
-    raise typer.Exit(int(replayed.departure is not None or any(checked.difference is not None for checked in found)))
+app.add_typer(cli_log.app, name="log")
 
 
 @app.command()
