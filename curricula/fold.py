@@ -110,7 +110,7 @@ def join(feedbacks: Sequence[Feedback]) -> Feedback:
     advantages = [f.advantage_R for f in feedbacks if f.advantage_R is not None]
     return Feedback(
         Outcome(plan, group_R, reward, status, n_tokens, version, outcomes[0].reward_range, baseline_B, turns),
-        Verdict(kept, reason, carries, verdicts[0].refill, weight, verdicts[0].renormalise),
+        Verdict(kept, reason, carries, verdicts[0].refill, weight, verdicts[0].renormalise, verdicts[0].refill_margin),
         np.concatenate(advantages) if advantages else None,
     )
 

@@ -75,7 +75,7 @@ RECIPES: Mapping[str, Recipe] = {
     "cyclical": {"selector": "cyclical"},  # arXiv 2202.05531
     "plr": {"selector": "prioritized_replay"},  # arXiv 2010.03934
     "prime_rl": {"selector": "difficulty_pools", "filter": "advantage_gate"},
-    "greso": {"selector": "greso", "filter": "nonzero_variance"},  # arXiv 2506.02177
+    "greso": {"selector": "greso", "filter": {"name": "top_up", "margin": 1.25}},  # arXiv 2506.02177
     "scalerl": {
         "selector": "skip_solved",
         "filter": {"name": "nonzero_variance", "refill": "none"},

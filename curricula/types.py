@@ -412,6 +412,7 @@ class Verdict:
     refill: Refill = Refill.NONE
     weight_B: Floats = field(default=None)  # type: ignore[arg-type]  # (B,) >= 0, factor on the group's advantages; 1 by default
     renormalise: bool = False  # advantages come from the rollouts that carry gradient alone, not from the whole group
+    refill_margin: float = 1.0  # >= 1, factor on the groups that a refill asks for (see `curricula.refill`)
 
     def __post_init__(self) -> None:
         put, b = object.__setattr__, len(self.kept_B)
@@ -421,6 +422,8 @@ class Verdict:
         put(self, "weight_B", frozen_array(np.ones(b) if self.weight_B is None else self.weight_B, np.float64, "weight_B", b))
         if not (np.isfinite(self.weight_B).all() and (self.weight_B >= 0).all()):
             raise CurriculaError(f"verdict: weight_B must be finite and >= 0, got {self.weight_B}")
+        if not 1 <= self.refill_margin < np.inf:
+            raise CurriculaError(f"verdict: refill_margin must be finite and >= 1, got {self.refill_margin}")
 
 
 @dataclass(frozen=True, eq=False)

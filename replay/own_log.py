@@ -76,6 +76,7 @@ def _feedback(attempt: Record, groups: Sequence[Record], row: Mapping[str, int],
         refill=Refill[attempt["refill"].upper()],
         weight_B=np.array([group["weight"] for group in groups], dtype=np.float64),
         renormalise=bool(attempt["renormalise"]),
+        refill_margin=float(attempt["refill_margin"]),
     )
     return Feedback(outcome, verdict, None if advantages is None else advantages(outcome))
 

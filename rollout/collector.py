@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from curricula import Curriculum
-from curricula.types import CurriculaError, Floats, Outcome, Reason, Refill, RolloutPlan, Status
+from curricula.refill import wanted_groups
+from curricula.types import CurriculaError, Floats, Outcome, Reason, RolloutPlan, Status
 from rollout.producer import Producer
 from rollout.prompts import Prompt, PromptSet
 from rollout.settings import RolloutSettings
@@ -21,7 +22,6 @@ from rollout.types import Attempt, Judged, Request, Sampling, Ticket
 
 PART = 32  # rollouts of one request at most, so that one large group spreads over the engines
 GREEDY_PART = 2**20  # the ticket's part for a group's greedy completion: no group is split into so many
-LEAST_ACCEPTANCE = 0.25  # a refill asks for at most four groups per missing one
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,14 +79,11 @@ class Collector:
         settings = self._settings
         if not attempts:
             return settings.groups_per_step
-        kept = sum(int(attempt.verdict.kept_B.sum()) for attempt in attempts)
-        missing = settings.groups_per_step - kept
-        if attempts[-1].verdict.refill is Refill.NONE or len(attempts) >= settings.max_attempts:
+        if len(attempts) >= settings.max_attempts:
             return 0
         spent = sum(attempt.plan.n_completions for attempt in attempts)
         affordable = (settings.rollout_cap - spent) // settings.rollouts_per_group
-        acceptance = max(kept / sum(len(attempt.plan) for attempt in attempts), LEAST_ACCEPTANCE)
-        return min(math.ceil(missing / acceptance), affordable)
+        return min(wanted_groups([attempt.verdict for attempt in attempts], settings.groups_per_step), affordable)
 
     def _run(self, plan: RolloutPlan) -> Attempt:
         judged_B: list[list[Judged]] = [[] for _ in range(len(plan))]

@@ -17,8 +17,9 @@ else, makes a new schema. Schema 1, by ``kind``:
     drawn, ...; all of them drawn by default).
 ``attempt`` (after its groups)
     run, step, attempt, round, pool (fingerprint), distributions (K names), probabilities (K), n_groups, n_rollouts, n_carried,
-    n_unspent, n_greedy (greedy completions, charged as rollouts are; 0 by default), reward_range, refill, renormalise (advantages
-    come from the rollouts with gradient alone; false by default), facts (whatever the caller adds).
+    n_unspent, n_greedy (greedy completions, charged as rollouts are; 0 by default), reward_range, refill, refill_margin (factor on
+    the groups of the next refill; 1 by default), renormalise (advantages come from the rollouts with gradient alone; false by
+    default), facts (whatever the caller adds).
 ``step``, ``evaluation``
     run and the fields of the caller's record.
 ``commit``
@@ -190,7 +191,7 @@ def _completed(record: dict[str, Any]) -> dict[str, Any]:
         n_tokens = record.get("n_tokens") or []
         turns = {"max_turns": 1, "turns": [1] * len(n_tokens), "spans": [[n] for n in n_tokens]}
         return {"weight": 1.0, "max_tokens": 0, "shaped": record.get("rewards"), "greedy": None} | turns | record
-    return {"renormalise": False, "n_greedy": 0} | record if record.get("kind") == "attempt" else record
+    return {"renormalise": False, "refill_margin": 1.0, "n_greedy": 0} | record if record.get("kind") == "attempt" else record
 
 
 def read_texts(folder: Path) -> Iterator[dict[str, Any]]:
@@ -256,6 +257,7 @@ def _attempt_record(pool: PromptPool, attempt: Attempt) -> dict[str, Any]:
         "n_unspent": plan.n_unspent,
         "reward_range": attempt.outcome.reward_range,
         "refill": attempt.verdict.refill.name.lower(),
+        "refill_margin": attempt.verdict.refill_margin,
         "renormalise": attempt.verdict.renormalise,
     }
 

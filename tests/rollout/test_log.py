@@ -120,7 +120,7 @@ class TestRecords:
         changed = replace(
             plain,
             plan=replace(plain.plan, max_tokens_B=np.array([0, 7, 9])),
-            verdict=replace(plain.verdict, weight_B=np.array([2.0, 1.0, 0.5]), renormalise=True),
+            verdict=replace(plain.verdict, weight_B=np.array([2.0, 1.0, 0.5]), renormalise=True, refill_margin=1.25),
             shaped_R=np.array([0.75, -0.25, 0, 0, np.nan]),
         )
         log = RolloutLog(tmp_path)
@@ -137,6 +137,7 @@ class TestRecords:
         ]
         assert [group["rewards"] for group in groups[4:]] == [[1, 0], [0, 0], [None]]
         assert (groups[3]["renormalise"], whole["renormalise"]) == (False, True)
+        assert (groups[3]["refill_margin"], whole["refill_margin"]) == (1.0, 1.25)
 
     def test_logs_from_before_a_field_was_added_get_its_default(self, tmp_path: Path) -> None:
         lines = [
@@ -147,7 +148,7 @@ class TestRecords:
         (tmp_path / ROLLOUTS).write_bytes(b"".join(seal(line) for line in lines))
         group, whole = read_log(tmp_path)
         assert (group["weight"], group["max_tokens"], group["shaped"]) == (1.0, 0, [1.0, 0.0])
-        assert (whole["renormalise"], whole["refill"]) == (False, "none")
+        assert (whole["renormalise"], whole["refill_margin"], whole["refill"]) == (False, 1.0, "none")
 
     def test_the_files_are_ordinary_json_lines(self, tmp_path: Path) -> None:
         write_steps(tmp_path, range(2))

@@ -143,12 +143,13 @@ def test_unspent_rollouts_never_lift_a_plan_over_what_is_left() -> None:
         assert sum(attempt.outcome.plan.n_rollouts for attempt in attempts) <= left
 
 
-def test_the_refill_rule_is_the_collectors() -> None:
+@pytest.mark.parametrize("recipe", ["difficulty_band", "greso"])
+def test_the_refill_rule_is_the_collectors(recipe: str) -> None:
     """Step by step through a run with refills, both ask for the same number of groups."""
     settings = RolloutSettings(groups_per_step=SMALL.groups, rollouts_per_group=SMALL.rollouts, max_attempts=SMALL.max_attempts)
     collector = Collector.__new__(Collector)
     collector._settings = settings
-    curriculum, student = Curriculum.from_recipe("difficulty_band", make_pool(SMALL, 0)), Student(SMALL, make_pool(SMALL, 0), 0)
+    curriculum, student = Curriculum.from_recipe(recipe, make_pool(SMALL, 0)), Student(SMALL, make_pool(SMALL, 0), 0)
 
     class Attempt:
         def __init__(self, attempt):

@@ -5,7 +5,6 @@ A run ends when its rollouts are spent, not after so many steps: rejected groups
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -15,14 +14,14 @@ import numpy as np
 from curricula import Curriculum
 from curricula.groups import score_spreads
 from curricula.recipes import Recipe
-from curricula.types import Bools, Feedback, Floats, Ints, Outcome, PromptPool, Refill, RolloutPlan, Verdict
+from curricula.refill import wanted_groups
+from curricula.types import Bools, Feedback, Floats, Ints, Outcome, PromptPool, RolloutPlan, Verdict
 from trainer.advantages import group_advantages
 from trainer.simulate.oracle import oracle_stages
 from trainer.simulate.setting import Setting
 from trainer.simulate.student import Student, make_pool
 
 ORACLE = "oracle"
-LEAST_ACCEPTANCE = 0.25  # a refill asks for at most four groups per missing one, as the collector does
 MOST_IDLE_STEPS = 100  # steps in a row without a rollout, after which the rest of the budget is left unspent
 ROLLOUT_STREAM = 2  # of the seed
 
@@ -96,14 +95,11 @@ def groups_wanted(attempts: Sequence[Attempt], setting: Setting) -> int:
     """How many groups the next attempt asks for, by the collector's rule."""
     if not attempts:
         return setting.groups
-    kept = sum(int(attempt.verdict.kept_B.sum()) for attempt in attempts)
-    missing = setting.groups - kept
-    if attempts[-1].verdict.refill is Refill.NONE or len(attempts) >= setting.max_attempts:
+    if len(attempts) >= setting.max_attempts:
         return 0
     spent = sum(attempt.outcome.plan.n_completions for attempt in attempts)
     cap = setting.max_attempts * setting.groups * setting.rollouts
-    acceptance = max(kept / sum(len(attempt.outcome.plan) for attempt in attempts), LEAST_ACCEPTANCE)
-    return min(math.ceil(missing / acceptance), (cap - spent) // setting.rollouts)
+    return min(wanted_groups([attempt.verdict for attempt in attempts], setting.groups), (cap - spent) // setting.rollouts)
 
 
 def admit(attempts: Sequence[Attempt], n_groups: int) -> list[Attempt]:
