@@ -44,7 +44,7 @@ def narrowed(pool: PromptPool, quota: Quota, regret_N: Floats) -> Quota:
     blocked_N = quota.blocked_N | (regret_N > 0)
     need_K = np.ceil(quota.expected_K).astype(np.int64)
     open_K = pool.size_K - np.bincount(pool.distribution_N[blocked_N], minlength=pool.n_distributions)
-    for k in np.flatnonzero((quota.drawn_K > 0) & (open_K < need_K)):
+    for k in np.flatnonzero((quota.expected_K > 0) & (open_K < need_K)):
         member = pool.members(k)
         free = member[~quota.blocked_N[member]]
         cut = np.partition(regret_N[free], need_K[k] - 1)[need_K[k] - 1]

@@ -172,6 +172,27 @@ class Curriculum:
             )
         return (1.0 - self.exploration) * (share_K / total) + self.exploration / k
 
+    def inclusion(self, step: int, n_groups: int, attempt: int = 0, exclude: Iterable[int] | Ints = ()) -> Floats:
+        """(N,) how likely each prompt is to be in a plan of ``n_groups``; the numbers sum to the groups that the plan would get.
+
+        Where the selector draws something first (Thompson's posteriors, candidates of a large pool), they hold given that draw, and
+        their mean over seeds is the inclusion probability: as good in an average over steps. A selector that tells nothing gives
+        its draw itself, 1 or 0, of which the same is true.
+        """
+        chance_N, told = np.zeros(len(self.pool)), False
+
+        def tell(prompt: Ints, chance: Floats) -> None:
+            nonlocal told
+            chance_N[prompt], told = chance, True
+
+        quota = self._quota(self.probabilities(), n_groups, self._blocked(exclude), (step, attempt))
+        rng = generator(self.seed, step, attempt, 0, "selector")
+        asked = replace(quota, tell=tell)
+        selection = self.stages.selector.select(self._state["selector"], self.pool, asked, self.estimate, rng)
+        if not told:
+            chance_N[selection.prompt_B] = 1.0
+        return chance_N
+
     def estimate(self, prompt: ArrayLike) -> Estimate:
         """What is believed of the pass rate of these prompts (rows of the pool)."""
         return self.stages.belief.estimate(self._state["belief"], self.pool, np.atleast_1d(np.asarray(prompt, dtype=np.int64)))

@@ -37,7 +37,7 @@ class OpenArm(NamedTuple):
 
 def open_arms(pool: PromptPool, quota: Quota) -> Iterator[OpenArm]:
     """The distributions that give a prompt, in name order, with all their open prompts."""
-    for k in pool.name_order_K[quota.drawn_K[pool.name_order_K] > 0]:
+    for k in pool.name_order_K[quota.asked_K[pool.name_order_K]]:
         member = pool.members(k)
         yield OpenArm(member[~quota.blocked_N[member]], 1.0, float(quota.expected_K[k]), int(quota.drawn_K[k]))
 
@@ -49,7 +49,7 @@ def sampled_arms(pool: PromptPool, quota: Quota, rng: np.random.Generator, per_s
     """
     blocked = np.flatnonzero(quota.blocked_N)
     n_open_K = pool.size_K - np.bincount(pool.distribution_N[blocked], minlength=pool.n_distributions)
-    for k in pool.name_order_K[quota.drawn_K[pool.name_order_K] > 0]:
+    for k in pool.name_order_K[quota.asked_K[pool.name_order_K]]:
         member, expected = pool.members(k), float(quota.expected_K[k])
         wanted = max(least, per_seat * int(np.ceil(expected)))
         n_places = len(member)
@@ -65,7 +65,7 @@ def sampled_arms(pool: PromptPool, quota: Quota, rng: np.random.Generator, per_s
 
 def choose(pool: PromptPool, quota: Quota, weigh: Weigh, floor: float, rng: np.random.Generator) -> Selection:
     """The quota of every distribution, drawn by ``weigh``; a share ``floor`` of it is spread evenly over the open prompts."""
-    return _drawn(pool, open_arms(pool, quota), weigh, floor, rng)
+    return _drawn(pool, quota, open_arms(pool, quota), weigh, floor, rng)
 
 
 def choose_among_candidates(pool: PromptPool, quota: Quota, weigh: Weigh, floor: float, rng: np.random.Generator) -> Selection:
@@ -75,13 +75,17 @@ def choose_among_candidates(pool: PromptPool, quota: Quota, weigh: Weigh, floor:
     The propensity is then the chance to be in the sample times the inclusion probability inside it: conditional on the sample, and
     still such that visits weighted by 1 / propensity average one.
     """
-    return _drawn(pool, sampled_arms(pool, quota, rng, PER_SEAT, LEAST_CANDIDATES), weigh, floor, rng)
+    return _drawn(pool, quota, sampled_arms(pool, quota, rng, PER_SEAT, LEAST_CANDIDATES), weigh, floor, rng)
 
 
-def _drawn(pool: PromptPool, arms: Iterable[OpenArm], weigh: Weigh, floor: float, rng: np.random.Generator) -> Selection:
+def _drawn(
+    pool: PromptPool, quota: Quota, arms: Iterable[OpenArm], weigh: Weigh, floor: float, rng: np.random.Generator
+) -> Selection:
     prompts, propensities = [np.empty(0, np.int64)], [np.empty(0)]
     for arm in arms:
         probability = (1 - floor) * weigh(arm.prompt_n, arm.expected) + floor * arm.expected / len(arm.prompt_n)
+        if quota.tell is not None:
+            quota.tell(arm.prompt_n, np.minimum(probability, 1.0))
         place = systematic(probability, arm.drawn, rng)
         prompts.append(arm.prompt_n[place])
         propensities.append(arm.share * np.minimum(probability[place], 1.0))

@@ -37,13 +37,27 @@ class Unlimited:
         return np.zeros(len(prompt_B), dtype=np.int64)
 
 
+Tell = Callable[[Ints, Floats], None]  # prompts, and how likely each of them is to be chosen
+
+
 @dataclass(frozen=True, eq=False)
 class Quota:
-    """How many prompts of each distribution a plan takes (see `curricula.draws.draw_quota`)."""
+    """How many prompts of each distribution a plan takes (see `curricula.draws.draw_quota`).
+
+    A selector tells ``tell``, where there is one, the inclusion probabilities that it goes by, of chosen and other prompts alike;
+    each prompt once at most. Where it draws something first (candidates, a posterior), they are those after that draw.
+    """
 
     drawn_K: Ints  # (K,) this time: floor or ceil of the expectation, at most available_K
     expected_K: Floats  # (K,) expectation over the draw
     blocked_N: Bools  # (N,) prompts that may not be chosen (already in flight in this step)
+    tell: Tell | None = None  # who wants to know the chances of prompts that are not drawn; see `Curriculum.inclusion`
+
+    @property
+    def asked_K(self) -> Bools:
+        """(K,) distributions that a selector has to look at: those that give a prompt; where chances are told, all that might."""
+        asked: Bools = self.drawn_K > 0 if self.tell is None else self.expected_K > 0
+        return asked
 
 
 def baselines_of(budget: Any, state: Any, pool: PromptPool, selection: Selection, n_B: Ints) -> Bools:

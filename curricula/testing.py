@@ -317,6 +317,30 @@ def _weighted_visits_average_one(curriculum: Curriculum, visit_DN: Floats, exclu
     expect(off[worst] <= SIGMAS, f"prompt {prompt}: visits weighted by 1 / propensity average {mean_N[worst]:.3f}, expected 1")
 
 
+def check_inclusion_is_told_of_every_prompt(case: Case) -> None:
+    """`Curriculum.inclusion` sums to the groups, agrees with the stated propensities, and over seeds with the frequencies."""
+    if case.stage != "selector":
+        return
+    curriculum, n_groups = case.curriculum(small_pool(), exploration=0.2), N_GROUPS - 1
+    run(curriculum, range(2))
+    exact = not getattr(curriculum.stages.selector, "conditional_propensity", False)
+    gap_N, variance_N = np.zeros((2, len(curriculum.pool)))
+    for seed in range(N_DRAWS // 2):
+        curriculum.seed = seed
+        selection = curriculum.plan(2, n_groups, N_ROLLOUTS, exclude=[0]).selection
+        chance_N = curriculum.inclusion(2, n_groups, exclude=[0])
+        expect(abs(chance_N.sum() - n_groups) < 1e-6 and chance_N.max() <= 1, f"chances sum to {chance_N.sum()}, not {n_groups}")
+        if exact:
+            expect(np.allclose(chance_N[selection.prompt_B], selection.propensity_B), "told chances differ from the propensities")
+        gap_N -= chance_N
+        gap_N[selection.prompt_B] += 1.0
+        variance_N += chance_N * (1 - chance_N)
+    off = np.abs(gap_N) / np.maximum(np.sqrt(variance_N), 1.0)
+    worst = int(off.argmax())
+    said = f"prompt {curriculum.pool.ids[worst]} came {gap_N[worst]:+.1f} times more often than told, of {N_DRAWS // 2}"
+    expect(off[worst] <= SIGMAS, said)
+
+
 def check_order_of_rows_does_not_matter(case: Case) -> None:
     """A pool with shuffled rows gives the same run, prompt id by prompt id; renamed row numbers change nothing else."""
     if case.follows_rows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,6 +51,8 @@ class Epoch(Around):
 
     def select(self, state: EpochState, pool: PromptPool, quota: Quota, believed: Believed, rng: np.random.Generator) -> Selection:
         certain, left = _split(state.visits, pool, quota)
+        if quota.tell is not None:
+            quota.tell(certain, np.ones(len(certain)))
         chosen = self.inner.select(state.inner, pool, left, believed, rng)
         prompt_B = np.concatenate([certain, chosen.prompt_B])
         propensity_B = np.concatenate([np.ones(len(certain)), chosen.propensity_B])
@@ -66,7 +68,7 @@ def _split(visits: Visits, pool: PromptPool, quota: Quota) -> tuple[Ints, Quota]
     """Prompts that come for certain, and the quota of the inner selector: what is left, among the next in line."""
     blocked_N, drawn_K, expected_K = np.ones(len(pool), np.bool_), quota.drawn_K.copy(), quota.expected_K.copy()
     certain = [np.empty(0, np.int64)]
-    for k in pool.name_order_K[quota.drawn_K[pool.name_order_K] > 0]:
+    for k in pool.name_order_K[quota.asked_K[pool.name_order_K]]:
         member = pool.members(k)
         inside = np.flatnonzero(quota.blocked_N[member])
         found = rungs(visits.visits_N[pool.start_K[k] : pool.start_K[k + 1]], inside, int(np.ceil(quota.expected_K[k])))
@@ -75,4 +77,4 @@ def _split(visits: Visits, pool: PromptPool, quota: Quota) -> tuple[Ints, Quota]
         drawn_K[k] -= n_certain
         expected_K[k] -= n_certain
         blocked_N[member[found[-1]]] = False
-    return np.concatenate(certain), Quota(drawn_K, expected_K, blocked_N)
+    return np.concatenate(certain), replace(quota, drawn_K=drawn_K, expected_K=expected_K, blocked_N=blocked_N)

@@ -144,7 +144,7 @@ class Greso(Around):
 def _draws(pool: PromptPool, quota: Quota, rng: np.random.Generator) -> Floats:
     """(N,) uniform numbers; distributions by name, prompts by id."""
     draw_N = np.ones(len(pool))
-    for k in pool.name_order_K[quota.drawn_K[pool.name_order_K] > 0]:
+    for k in pool.name_order_K[quota.asked_K[pool.name_order_K]]:
         draw_N[pool.members(k)] = rng.random(pool.size_K[k])
     return draw_N
 
@@ -159,7 +159,7 @@ def _opened(pool: PromptPool, quota: Quota, ratio_N: Floats) -> tuple[Bools, Flo
     limit_K = np.ones(pool.n_distributions)
     open_K = pool.size_K - np.bincount(pool.distribution_N[blocked_N], minlength=pool.n_distributions)
     need_K = np.ceil(quota.expected_K).astype(np.int64)
-    for k in np.flatnonzero((quota.drawn_K > 0) & (open_K <= need_K)):
+    for k in np.flatnonzero((quota.expected_K > 0) & (open_K <= need_K)):
         member, need = pool.members(k), need_K[k]
         free = member[~quota.blocked_N[member]]
         order = free[np.argsort(ratio_N[free])]

@@ -41,12 +41,16 @@ class Sequential:
         row_N = pool.row_order_N
         blocked = np.flatnonzero(quota.blocked_N[row_N])
         prompts, propensities = [], []
-        for k in pool.name_order_K[quota.drawn_K[pool.name_order_K] > 0]:
+        for k in pool.name_order_K[quota.asked_K[pool.name_order_K]]:
             start, stop = pool.start_K[k], pool.start_K[k + 1]
             inside = blocked[(blocked >= start) & (blocked < stop)] - start
-            place = np.concatenate(rungs(state.visits_N[start:stop], inside, int(quota.drawn_K[k])))[: quota.drawn_K[k]]
-            prompts.append(row_N[start + place])
-            propensities.append(inclusion(quota.expected_K[k], np.arange(len(place)), 1))
+            most = int(np.ceil(quota.expected_K[k]))
+            place = np.concatenate(rungs(state.visits_N[start:stop], inside, most))[:most]
+            chance = inclusion(quota.expected_K[k], np.arange(len(place)), 1)
+            if quota.tell is not None:
+                quota.tell(row_N[start + place], chance)
+            prompts.append(row_N[start + place[: quota.drawn_K[k]]])
+            propensities.append(chance[: quota.drawn_K[k]])
         prompt_B = np.concatenate([np.empty(0, np.int64), *prompts])
         return Selection(prompt_B, pool.distribution_N[prompt_B], np.concatenate([np.empty(0), *propensities]))
 

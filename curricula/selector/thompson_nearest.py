@@ -10,8 +10,9 @@ import numpy as np
 from curricula.beta_cdf import beta_between
 from curricula.inclusion import OpenArm, sampled_arms
 from curricula.registry import register
-from curricula.stages import Believed, Quota, Stateless
+from curricula.stages import Believed, Quota, Stateless, Tell
 from curricula.types import CurriculaError, Estimate, Floats, Ints, PromptPool, Selection
+from curricula.visits import inclusion
 
 LEAST = 1e-3  # a Beta parameter of 0 is no distribution
 LEAST_PROPENSITY = 1e-12  # a draw may come from so far out in a tail that its probability rounds to 0
@@ -53,15 +54,17 @@ class ThompsonNearest(Stateless):
             raise CurriculaError(f"thompson_nearest.pool_factor: expected >= 1, got {self.pool_factor}")
 
     def select(self, state: object, pool: PromptPool, quota: Quota, believed: Believed, rng: np.random.Generator) -> Selection:
-        taken = [self._take(arm, believed, rng) for arm in sampled_arms(pool, quota, rng, self.pool_factor)]
+        taken = [self._take(arm, believed, quota.tell, rng) for arm in sampled_arms(pool, quota, rng, self.pool_factor)]
         prompt_B = np.concatenate([np.empty(0, np.int64), *(prompt for prompt, _ in taken)])
         propensity_B = np.concatenate([np.empty(0), *(propensity for _, propensity in taken)])
         return Selection(prompt_B, pool.distribution_N[prompt_B], propensity_B)
 
-    def _take(self, arm: OpenArm, believed: Believed, rng: np.random.Generator) -> tuple[Ints, Floats]:
+    def _take(self, arm: OpenArm, believed: Believed, tell: Tell | None, rng: np.random.Generator) -> tuple[Ints, Floats]:
         estimate = believed(arm.prompt_n)
         distance = np.abs(self._draws(estimate, rng) - self.target)
         order = np.argsort(distance, kind="stable")
+        if tell is not None:
+            tell(arm.prompt_n[order], inclusion(arm.expected, np.arange(len(order)), 1))
         chosen = order[: arm.drawn]
         near = self._near(Estimate(estimate.alpha_B[chosen], estimate.beta_B[chosen]), distance[order], arm.expected)
         return arm.prompt_n[chosen], np.maximum(arm.share * near, LEAST_PROPENSITY)

@@ -9,7 +9,7 @@ import numpy as np
 
 from curricula.growth import row_in
 from curricula.registry import register
-from curricula.stages import Believed, Quota
+from curricula.stages import Believed, Quota, Tell
 from curricula.types import Bools, Feedback, Floats, Ints, PromptPool, Selection
 from curricula.visits import Visits, inclusion, moved_visits, no_visits, rungs, visited
 
@@ -38,6 +38,8 @@ class UniformWithoutReplacement:
         return moved_visits(state, new.place_N[row_in(old, new)[old.canonical_N]], new.start_K)
 
     def select(self, state: Visits, pool: PromptPool, quota: Quota, believed: Believed, rng: np.random.Generator) -> Selection:
+        if quota.tell is not None:
+            _tell(state, pool, quota, quota.tell)
         arms = _arms(state, pool, quota)
         few = np.flatnonzero(~arms.plenty)
         taken = [_reject(arms.at(np.flatnonzero(arms.plenty)), state, pool, quota, rng)]
@@ -80,6 +82,17 @@ def _arms(state: Visits, pool: PromptPool, quota: Quota) -> _Arms:
     n_level_K = state.left_K - n_blocked_K
     whole = _Arms(pool.start_K[:-1], pool.size_K, state.level_K.astype(np.int64), n_level_K, quota.expected_K, quota.drawn_K)
     return whole.at(k)
+
+
+def _tell(state: Visits, pool: PromptPool, quota: Quota, tell: Tell) -> None:
+    """The chances of all prompts whose turn may come, by a pass over their distributions."""
+    for k in np.flatnonzero(quota.expected_K > 0):
+        start, stop = int(pool.start_K[k]), int(pool.start_K[k + 1])
+        blocked, expected, n_before = np.flatnonzero(quota.blocked_N[pool.canonical_N[start:stop]]), float(quota.expected_K[k]), 0
+        for rung in rungs(state.visits_N[start:stop], blocked, int(np.ceil(expected))):
+            chance = float(inclusion(expected, n_before, len(rung)))
+            tell(pool.canonical_N[start + rung], np.full(len(rung), chance))
+            n_before += len(rung)
 
 
 def _reject(arms: _Arms, state: Visits, pool: PromptPool, quota: Quota, rng: np.random.Generator) -> tuple[Ints, Floats]:
