@@ -19,7 +19,7 @@ from curricula.growth import carried_fields, carried_state
 from curricula.ledger import carried, empty_ledger
 from curricula.recipes import Recipe, checked_exploration, read
 from curricula.registry import STAGES, name_of, parameters
-from curricula.stages import Quota, Stages, baselines_of, turns_of
+from curricula.stages import Quota, Stages, baselines_of, stated_tokens_of, turns_of
 from curricula.types import (
     Bools,
     CurriculaError,
@@ -30,6 +30,7 @@ from curricula.types import (
     Outcome,
     PromptPool,
     RolloutPlan,
+    Selection,
     Verdict,
     group_ids,
 )
@@ -91,6 +92,15 @@ class Curriculum:
         quota = self._quota(probability_K, min(n_groups, budget // 2), self._blocked(exclude), (step, attempt))
         rng = generator(self.seed, step, attempt, 0, "selector")
         selection = self.stages.selector.select(self._state["selector"], self.pool, quota, self.estimate, rng)
+        return self._spent_on(selection, probability_K, step, attempt, n_rollouts, budget)
+
+    def plan_for(self, selection: Selection, step: int, n_rollouts: int, attempt: int = 0) -> RolloutPlan:
+        """What `plan` would spend on prompts that somebody else has chosen: at most ``n_rollouts``, nothing carried over."""
+        return self._spent_on(selection, self.probabilities(), step, attempt, n_rollouts, n_rollouts)
+
+    def _spent_on(  # noqa: PLR0913 - a plan's own numbers
+        self, selection: Selection, probability_K: Floats, step: int, attempt: int, n_rollouts: int, budget: int
+    ) -> RolloutPlan:
         estimate = self.estimate(selection.prompt_B)
         n_B = self.stages.budget.allocate(self._state["budget"], self.pool, selection, estimate, budget)
         self._refuse_bad_allocation(n_B, len(selection), budget)
@@ -109,6 +119,7 @@ class Curriculum:
             max_tokens_B=self.stages.shaping.limit(self._state["shaping"], self.pool, selection.prompt_B),
             greedy_B=greedy_B,
             max_turns_B=self._turns(selection.prompt_B, (step, attempt)),
+            stated_tokens_B=self._stated_tokens(selection.prompt_B),
         )
 
     def extend(self, outcome: Outcome) -> RolloutPlan | None:
@@ -263,6 +274,12 @@ class Curriculum:
         if turns_B.shape != prompt_B.shape or (turns_B < 1).any():
             raise CurriculaError(f"shaping {self._name('shaping')}: expected {len(prompt_B)} numbers of turns >= 1, got {turns_B}")
         return turns_B
+
+    def _stated_tokens(self, prompt_B: Ints) -> Ints:
+        stated_B = stated_tokens_of(self.stages.shaping, self._state["shaping"], self.pool, prompt_B)
+        if stated_B.shape != prompt_B.shape or (stated_B < 0).any():
+            raise CurriculaError(f"shaping {self._name('shaping')}: expected {len(prompt_B)} token budgets >= 0, got {stated_B}")
+        return stated_B
 
     def _refuse_bad_allocation(self, n_B: Ints, n_groups: int, budget: int, smallest: int = 2) -> None:
         if n_B.shape != (n_groups,) or ((n_B != 0) & (n_B < smallest)).any() or n_B.sum() > budget:

@@ -73,6 +73,25 @@ def live(groups: Tally, n: int) -> Floats:
     return _expected(groups, n, lambda k: (k > 0) & (k < n))
 
 
+def live_each(groups: Tally, n_G: Ints) -> Floats:
+    """(G,) `live` with a size of its own for every group; NaN where fewer rollouts are there.
+
+    >>> live_each(Tally(np.array([4, 4]), np.array([1, 2])), np.array([2, 4])).round(4)
+    array([0.5, 1. ])
+    """
+    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, int(groups.n_G.max(initial=1)) + 1)))])  # of factorials
+
+    def equal(same_G: Ints) -> Floats:  # C(same, n) / C(N, n)
+        enough = (same_G >= n_G) & (groups.n_G >= n_G)
+        same, n, whole = (np.where(enough, column, 0) for column in (same_G, n_G, groups.n_G))
+        chance = np.exp(logs[same] - logs[same - n] - logs[whole] + logs[whole - n])
+        return np.where(enough, chance, 0.0)
+
+    one_G = (n_G < 2).astype(np.float64)  # a single rollout counts once, as all equal
+    chance_G = 1.0 - np.where(one_G > 0, 1.0, np.minimum(equal(groups.k_G) + equal(groups.n_G - groups.k_G), 1.0))
+    return np.where(groups.n_G >= n_G, chance_G, np.nan)
+
+
 def learnability(groups: Tally) -> Floats:
     """(G,) 4 k (N - k) / (N (N - 1)): expected 4 x unbiased variance of the scores in a sub-group.
 

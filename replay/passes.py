@@ -1,0 +1,229 @@
+"""A recipe's way through a logged run: at every logged state, what it would have chosen, spent and kept.
+
+The recipe's curriculum learns every logged group, as if it had watched the run. Before each decision of the log it is asked, knowing
+what the run knew then:
+
+- which prompts it would have chosen: the inclusion probability of every logged prompt in its own plan;
+- what it believes of the logged prompts;
+- what it would have spent on them, by its budget and stopping rules: it is given the logged rollouts of a group in random order,
+  as many as it asks for, until it asks for no more. The rollouts of a group are exchangeable, so these are fair sub-groups;
+- which of the groups so shortened it would have kept.
+
+It learns from the whole logged groups, not from the shortened ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from curricula import Curriculum
+from curricula.draws import generator
+from curricula.groups import counts, n_scored, score_spreads
+from curricula.types import Bools, CurriculaError, Feedback, Floats, Ints, Outcome
+from replay.decisions import Decision, decisions
+from replay.types import LoggedRun
+
+SMALL_POOL = 20_000  # prompts up to which the prediction for the recipe's whole plan is summed, not drawn
+Advantages = Callable[[Outcome], Floats]  # (R,) as the run gave them to its curriculum
+Ahead = Callable[[int], bool]  # did the run plan step + 1 before it had learned from step?
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """What a recipe would have done. _G in the order of the run's groups, _D decisions of the log, _K distributions."""
+
+    decision_G: Ints
+    chance_G: Floats  # of the group's prompt to be in the recipe's plan
+    believed_G: Floats  # pass rate, before the group came
+    predicted_G: Floats  # chance that a group of this size is live, as the recipe believes
+    size_D: Floats  # groups in the recipe's plan
+    predicted_D: Floats  # the same chance, mean over the recipe's plan
+    share_DK: Floats  # of the recipe's plan, by distribution
+    told_G: Bools  # are there as many logged rollouts as the recipe asks for? what follows is NaN or 0 where not
+    rollouts_G: Ints  # that it would have spent on the group; where not told, at least that many
+    tokens_G: Ints  # of those rollouts
+    live_G: Bools  # does the shortened group have different scores?
+    kept_G: Bools  # by its filter
+    gradient_G: Ints  # rollouts that carry gradient
+    n_rounds: int  # most allocation rounds that any group had
+
+
+class Spent(NamedTuple):
+    """What a recipe spends on one decision's groups."""
+
+    told_B: Bools
+    rollouts_B: Ints
+    tokens_B: Ints
+    live_B: Bools
+    kept_B: Bools
+    gradient_B: Ints
+    rounds: int
+
+
+def never(step: int) -> bool:
+    """A run that learns from every step before it plans the next."""
+    return False
+
+
+def walk(
+    run: LoggedRun,
+    curriculum: Curriculum,
+    ahead: Ahead = never,
+    advantages: Advantages | None = None,
+    rollouts_per_group: int | None = None,
+) -> Pass:
+    """Take a fresh curriculum through a logged run.
+
+    ``rollouts_per_group``: what the recipe may spend per group on average; by default what the log spent on each decision.
+    Errors: CurriculaError when the curriculum has another pool, or the log no steps.
+    """
+    if curriculum.pool is not run.pool and curriculum.pool.fingerprint != run.pool.fingerprint:
+        raise CurriculaError(f"{run.source}: replay needs a curriculum of the log's own pool (LoggedRun.pool)")
+    columns = _Columns(run)
+    waiting: list[Decision] = []  # learned from at the next step, or one later where the run planned ahead
+    in_flight: list[Decision] = []
+    step = -1
+    for decision in decisions(run):
+        if decision.step != step:
+            _learn(curriculum, in_flight, advantages)
+            in_flight = waiting if waiting and ahead(step) else []
+            if not in_flight:
+                _learn(curriculum, waiting, advantages)
+            waiting, step = [], decision.step
+        taken = [*in_flight, *waiting]
+        exclude = np.concatenate([np.empty(0, np.int64), *(run.prompt_G[other.group_B] for other in taken)])
+        columns.add(curriculum, decision, exclude, rollouts_per_group)
+        waiting.append(decision)
+    return columns.done()
+
+
+def _learn(curriculum: Curriculum, decided: list[Decision], advantages: Advantages | None) -> None:
+    feedbacks = [
+        Feedback(d.outcome, curriculum.judge(d.outcome), None if advantages is None else advantages(d.outcome)) for d in decided
+    ]
+    if feedbacks:
+        curriculum.update(feedbacks)
+
+
+class _Columns:
+    """Gathers a pass, decision by decision."""
+
+    def __init__(self, run: LoggedRun) -> None:
+        self._run = run
+        g = len(run)
+        self._whole = {name: np.zeros(g, np.int64) for name in ("decision", "rollouts", "tokens", "gradient")}
+        self._numbers = {name: np.full(g, np.nan) for name in ("chance", "believed", "predicted")}
+        self._flags = {name: np.zeros(g, np.bool_) for name in ("told", "live", "kept")}
+        self._size_D: list[float] = []
+        self._predicted_D: list[float] = []
+        self._share_DK: list[Floats] = []
+        self._rounds = 0
+
+    def add(self, curriculum: Curriculum, decision: Decision, exclude: Ints, rollouts_per_group: int | None) -> None:
+        selection, place = decision.outcome.plan.selection, decision.group_B
+        n_groups, n_B = len(place), decision.outcome.plan.n_rollouts_B
+        chance_N = curriculum.inclusion(decision.step, n_groups, decision.attempt, exclude)
+        size = float(chance_N.sum())
+        share_K = np.bincount(curriculum.pool.distribution_N, weights=chance_N, minlength=curriculum.pool.n_distributions)
+        n = round(float(n_B.mean()))
+        rate_B = curriculum.estimate(selection.prompt_B).mean_B
+        self._numbers["chance"][place] = chance_N[selection.prompt_B]
+        self._numbers["believed"][place] = rate_B
+        self._numbers["predicted"][place] = live_chance(rate_B, n)
+        self._whole["decision"][place] = len(self._size_D)
+        self._size_D.append(size)
+        self._share_DK.append(share_K / max(size, 1e-12))
+        self._predicted_D.append(_predicted(curriculum, decision, chance_N, exclude, n))
+        budget = n_groups * rollouts_per_group if rollouts_per_group else int(n_B.sum())
+        spent = spend(curriculum, decision.outcome, budget)
+        for name, value in (("told", spent.told_B), ("live", spent.live_B), ("kept", spent.kept_B)):
+            self._flags[name][place] = value
+        for name, count in (("rollouts", spent.rollouts_B), ("tokens", spent.tokens_B), ("gradient", spent.gradient_B)):
+            self._whole[name][place] = count
+        self._rounds = max(self._rounds, spent.rounds)
+
+    def done(self) -> Pass:
+        return Pass(
+            **{f"{name}_G": column for columns in (self._whole, self._numbers, self._flags) for name, column in columns.items()},
+            size_D=np.array(self._size_D),
+            predicted_D=np.array(self._predicted_D),
+            share_DK=np.array(self._share_DK),
+            n_rounds=self._rounds,
+        )
+
+
+def live_chance(rate: Floats, n: int) -> Floats:
+    """Chance that n rollouts at these pass rates are neither all right nor all wrong.
+
+    >>> live_chance(np.array([0.0, 0.5]), 2)
+    array([0. , 0.5])
+    """
+    return np.asarray(1.0 - rate**n - (1.0 - rate) ** n)
+
+
+def _predicted(curriculum: Curriculum, decision: Decision, chance_N: Floats, exclude: Ints, n: int) -> float:
+    """Mean chance over the recipe's plan: summed over a small pool; over a large one the mean over one drawn plan, as good on average."""
+    if len(chance_N) <= SMALL_POOL:
+        prompt = np.flatnonzero(chance_N)
+        weight = chance_N[prompt]
+    else:
+        plan = curriculum.plan(decision.step, len(decision.group_B), 2 * len(decision.group_B), decision.attempt, exclude)
+        prompt, weight = plan.selection.prompt_B, np.ones(len(plan))
+    if not len(prompt):
+        return float("nan")
+    return float(weight @ live_chance(curriculum.estimate(prompt).mean_B, n) / weight.sum())
+
+
+def spend(curriculum: Curriculum, logged: Outcome, budget: int) -> Spent:
+    """Budget, stopping rules and filter of a recipe on logged groups, with the logged rollouts in random order."""
+    plan = curriculum.plan_for(logged.plan.selection, logged.plan.step, budget, logged.plan.attempt)
+    order_R, rank_R = _shuffled(curriculum.seed, logged)
+    has_B = logged.plan.n_rollouts_B
+    told_B, rounds = plan.n_rollouts_B <= has_B, 1
+    outcome = _first(logged, order_R, rank_R, plan.n_rollouts_B)
+    outcome = replace(outcome, plan=plan)
+    while (more := curriculum.extend(outcome)) is not None:
+        plan, rounds = plan.joined(more), rounds + 1
+        told_B &= plan.n_rollouts_B <= has_B
+        before = len(outcome.group_R)
+        outcome = replace(_first(logged, order_R, rank_R, plan.n_rollouts_B), plan=plan)
+        if len(outcome.group_R) == before:  # nothing is left to give: the rule would go on asking
+            break
+    verdict = curriculum.judge(outcome)
+    n_groups, group_R = len(plan), outcome.group_R
+    return Spent(
+        told_B=told_B,
+        rollouts_B=plan.n_rollouts_B,
+        tokens_B=np.bincount(group_R, weights=outcome.n_tokens_R, minlength=n_groups).astype(np.int64),
+        live_B=told_B & (n_scored(outcome) >= 2) & (score_spreads(outcome) > 0),
+        kept_B=told_B & verdict.kept_B,
+        gradient_B=np.where(told_B, counts(group_R[verdict.carries_gradient_R], n_groups), 0),
+        rounds=rounds,
+    )
+
+
+def _shuffled(seed: int, logged: Outcome) -> tuple[Ints, Ints]:
+    """The rollouts group by group, in random order inside each, and the place of each inside its group."""
+    rng = generator(seed, logged.plan.step, logged.plan.attempt, 0, "replay")
+    order_R = np.lexsort((rng.random(len(logged.group_R)), logged.group_R))
+    group_R = logged.group_R[order_R]
+    first_B = np.searchsorted(group_R, np.arange(len(logged.plan)))
+    return order_R, np.arange(len(group_R)) - first_B[group_R]
+
+
+def _first(logged: Outcome, order_R: Ints, rank_R: Ints, n_B: Ints) -> Outcome:
+    """The outcome with the first n rollouts of every group."""
+    taken = order_R[rank_R < n_B[logged.group_R[order_R]]]
+    return replace(
+        logged,
+        group_R=logged.group_R[taken],
+        reward_R=logged.reward_R[taken],
+        status_R=logged.status_R[taken],
+        n_tokens_R=logged.n_tokens_R[taken],
+        policy_version_R=logged.policy_version_R[taken],
+        n_turns_R=logged.n_turns_R[taken],
+    )
