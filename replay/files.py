@@ -19,7 +19,15 @@ def log_files(path: Path) -> list[Path]:
         raise CurriculaError(
             f"{path}: expected a folder with .jsonl files or with .parquet files, got {'both' if found else 'neither'}"
         )
-    return sorted(found, key=lambda file: [(int(part or -1), text) for text, part in re.findall(r"(\D*)(\d{0,18})", file.name)])
+    return sorted(found, key=lambda file: _numbers(file.name))
+
+
+def matching(path: Path, pattern: str) -> list[Path]:
+    """The file itself, or the files of the folder that fit a glob pattern, step_2/a.jsonl before step_10/a.jsonl; maybe none."""
+    if not path.is_dir():
+        return [path]
+    found = {str(file.relative_to(path)): file for file in path.glob(pattern) if file.is_file()}
+    return [found[name] for name in sorted(found, key=_numbers)]
 
 
 def rows_of(path: Path) -> Iterator[tuple[Place, Row]]:
@@ -30,7 +38,11 @@ def rows_of(path: Path) -> Iterator[tuple[Place, Row]]:
 
 def first_fields(path: Path) -> frozenset[str]:
     """Names in the first row of a JSONL log; none where the log is Parquet."""
-    file = log_files(path)[0]
+    return fields_of(log_files(path)[0])
+
+
+def fields_of(file: Path) -> frozenset[str]:
+    """Names in the first row of a JSONL file; none where the file is Parquet."""
     if is_parquet(file):
         return frozenset()
     for _, row in read_rows(file):
@@ -42,3 +54,7 @@ def schema(path: Path) -> dict[str, str]:
     """Columns of a Parquet log and their types; none where the log is JSONL."""
     file = log_files(path)[0]
     return parquet_columns(file) if is_parquet(file) else {}
+
+
+def _numbers(name: str) -> list[tuple[int, str]]:
+    return [(int(part or -1), text) for text, part in re.findall(r"(\D*)(\d{0,18})", name)]
