@@ -71,6 +71,7 @@ def take_groups(feedback: Feedback, place: Ints) -> Feedback:
         max_tokens_B=plan.max_tokens_B[place],
         greedy_B=plan.greedy_B[place],
         max_turns_B=plan.max_turns_B[place],
+        stated_tokens_B=plan.stated_tokens_B[place],
     )
     reward, status, n_tokens, version, turns = (column[rollout] for column in _of_outcome(outcome))
     return Feedback(
@@ -101,6 +102,7 @@ def join(feedbacks: Sequence[Feedback]) -> Feedback:
         max_tokens_B=np.concatenate([plan.max_tokens_B for plan in plans]),
         greedy_B=np.concatenate([plan.greedy_B for plan in plans]),
         max_turns_B=np.concatenate([plan.max_turns_B for plan in plans]),
+        stated_tokens_B=np.concatenate([plan.stated_tokens_B for plan in plans]),
     )
     offsets = np.cumsum([0, *(len(plan) for plan in plans[:-1])])
     group_R = np.concatenate([outcome.group_R + offset for outcome, offset in zip(outcomes, offsets, strict=True)])

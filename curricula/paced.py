@@ -14,7 +14,7 @@ import numpy as np
 
 from curricula.growth import carried_state
 from curricula.registry import kind_of
-from curricula.stages import Believed, Pacing, Quota, baselines_of, turns_of
+from curricula.stages import Believed, Pacing, Quota, baselines_of, stated_tokens_of, turns_of
 from curricula.types import Bools, CurriculaError, Estimate, Feedback, Floats, Ints, Outcome, PromptPool, Selection, Verdict
 
 
@@ -162,6 +162,9 @@ class Paced:
 
     def turns(self, state: PacedState, pool: PromptPool, prompt_B: Ints, rng: np.random.Generator) -> Ints:
         return turns_of(self.now(state), state.policy, pool, prompt_B, rng)
+
+    def stated_tokens(self, state: PacedState, pool: PromptPool, prompt_B: Ints) -> Ints:
+        return stated_tokens_of(self.now(state), state.policy, pool, prompt_B)
 
     def judge(self, state: PacedState, pool: PromptPool, outcome: Outcome) -> Verdict:
         return self.now(state).judge(state.policy, pool, outcome)  # type: ignore[no-any-return]

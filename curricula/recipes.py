@@ -109,7 +109,7 @@ RECIPES: Mapping[str, Recipe] = {
         "downsampling": {"name": "d3s", "share": {"pacing": "linear", "first": 0.25, "last": 1.0, "steps": 200}},
     },
     "soft_weights": {"filter": "soft_weights"},
-    "train_long": {  # arXiv 2508.08940
+    "train_long": {  # arXiv 2508.08940; the words that state the budget in the prompt are rollout.budget_note
         "shaping": {
             "name": "length_budget",
             "budget": {"pacing": "exponential_steps", "first": 256, "factor": 0.7, "every": 150, "least": 1},

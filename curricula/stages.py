@@ -82,6 +82,17 @@ def turns_of(shaping: Any, state: Any, pool: PromptPool, prompt_B: Ints, rng: np
     return asked_B
 
 
+def stated_tokens_of(shaping: Any, state: Any, pool: PromptPool, prompt_B: Ints) -> Ints:
+    """(B,) token budget that the prompt of a group should state; 0 = none.
+
+    Shaping policies say so by a method ``stated_tokens``, which they may leave out: then no prompt states one.
+    """
+    if not hasattr(shaping, "stated_tokens"):
+        return np.zeros(len(prompt_B), dtype=np.int64)
+    stated_B: Ints = shaping.stated_tokens(state, pool, prompt_B)
+    return stated_B
+
+
 Believed = Callable[[Ints], Estimate]  # the belief, bound to its state: prompts (rows of the pool) -> estimate
 
 

@@ -285,11 +285,14 @@ class RolloutPlan:
     greedy_B: Bools = field(default=None)  # type: ignore[arg-type]  # (B,) one greedy completion besides n_rollouts_B? none by default
     max_turns_B: Ints = field(default=None)  # type: ignore[arg-type]  # (B,) answers that each rollout may give, by the shaping policy; 1
     max_tokens_B: Ints = field(default=None)  # type: ignore[arg-type]  # (B,) completion limit by the shaping policy; 0 = the recipe's
+    stated_tokens_B: Ints = field(default=None)  # type: ignore[arg-type]  # (B,) token budget that the prompt states; 0 = none
 
     def __post_init__(self) -> None:
         put, b = object.__setattr__, len(self.selection)
         limit = np.zeros(b, np.int64) if self.max_tokens_B is None else self.max_tokens_B
         put(self, "max_tokens_B", frozen_array(limit, np.int64, "max_tokens_B", b))
+        stated = np.zeros(b, np.int64) if self.stated_tokens_B is None else self.stated_tokens_B
+        put(self, "stated_tokens_B", frozen_array(stated, np.int64, "stated_tokens_B", b))
         greedy = np.zeros(b, np.bool_) if self.greedy_B is None else self.greedy_B
         put(self, "greedy_B", frozen_array(greedy, np.bool_, "greedy_B", b))
         turns = np.ones(b, np.int64) if self.max_turns_B is None else self.max_turns_B

@@ -101,6 +101,7 @@ def _plan(attempt: Record, groups: Sequence[Record], row: Mapping[str, int]) -> 
         max_tokens_B=_ints(groups, "max_tokens"),
         greedy_B=np.array([group["greedy"] is not None for group in groups], dtype=np.bool_),
         max_turns_B=_ints(groups, "max_turns"),
+        stated_tokens_B=_ints(groups, "stated_tokens"),
     )
 
 

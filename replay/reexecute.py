@@ -121,7 +121,8 @@ def _departure(attempts: Sequence[Attempt], logged: Sequence[Feedback]) -> str |
 
 def _decisions(plan: RolloutPlan, verdict: Verdict) -> dict[str, np.ndarray]:
     decided = {f"selection.{name}": getattr(plan.selection, name) for name in ("prompt_B", "distribution_B", "propensity_B")}
-    of_plan = ("n_rollouts_B", "group_B", "probability_K", "n_carried", "n_unspent", "max_tokens_B", "greedy_B", "max_turns_B")
+    of_budget = ("n_rollouts_B", "group_B", "probability_K", "n_carried", "n_unspent")
+    of_plan = (*of_budget, "max_tokens_B", "greedy_B", "max_turns_B", "stated_tokens_B")
     of_verdict = ("kept_B", "reason_B", "carries_gradient_R", "weight_B", "refill", "refill_margin", "renormalise")
     decided |= {name: np.asarray(getattr(plan, name)) for name in of_plan}
     return decided | {name: np.asarray(getattr(verdict, name)) for name in of_verdict}

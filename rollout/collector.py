@@ -14,6 +14,7 @@ import numpy as np
 from curricula import Curriculum
 from curricula.refill import wanted_groups
 from curricula.types import CurriculaError, Floats, Outcome, Reason, RolloutPlan, Status
+from rollout.budget_note import BudgetNote
 from rollout.producer import Producer
 from rollout.prompts import Prompt, PromptSet
 from rollout.settings import RolloutSettings
@@ -26,10 +27,18 @@ GREEDY_PART = 2**20  # the ticket's part for a group's greedy completion: no gro
 
 @dataclass(frozen=True, eq=False)
 class EncodedPrompts:
-    """A prompt set with its token ids, row for row."""
+    """A prompt set with its token ids, row for row, and what tells a model the token budget that a plan states."""
 
     prompt_set: PromptSet
     ids_N: Sequence[tuple[int, ...]]
+    note: BudgetNote | None = None
+
+    def ids(self, plan: RolloutPlan, b: int) -> tuple[int, ...]:
+        """What the model reads in a group of a plan: the prompt, and the note of its budget where one is stated."""
+        row, stated = int(plan.selection.prompt_B[b]), int(plan.stated_tokens_B[b])
+        if self.note is None or not stated:
+            return self.ids_N[row]
+        return self.note.added(self.prompt_set.prompts[row], self.ids_N[row], stated)
 
 
 class Collector:
@@ -59,6 +68,8 @@ class Collector:
                 plan = self._curriculum.plan(step, n_groups, n_rollouts, attempt=len(attempts), exclude=taken)
             if len(plan) == 0:  # the pool has no prompt left for this step
                 break
+            if self._prompts.note is None:  # the log is to say what models were told
+                plan = replace(plan, stated_tokens_B=np.zeros(len(plan), np.int64))
             attempts.append(self._run(plan))
         attempts = admit(attempts, self._settings.groups_per_step)
         self._refuse_failures(step, attempts)
@@ -142,7 +153,7 @@ class Collector:
             requests.append(
                 Request(
                     ticket=ticket,
-                    prompt_ids=self._prompts.ids_N[row],
+                    prompt_ids=self._prompts.ids(plan, b),
                     n=n_of_part,
                     sampling=sampling_of_part,
                     seed=request_seed(self._seed, ticket),

@@ -9,12 +9,12 @@ else, makes a new schema. Schema 1, by ``kind``:
 ``group`` (one per group of an attempt)
     run, step, attempt, round (the last one), group (id), prompt (id), distribution (name), propensity (inclusion probability),
     probability (of the distribution's arm at the decision), n_asked, kept, reason (`Reason`, lower case), weight (factor on its
-    advantages, 1 by default), max_tokens (completion limit, 0 = the recipe's, by default), greedy (null by default; where a greedy
-    completion was asked for: reward, shaped, status, n_tokens, finish, version, engine), max_turns (answers that its rollouts may
-    give, 1 by default); then one entry per rollout: rewards (raw; null = none), shaped (what advantages are made of; the raw
-    rewards by default), statuses (`Status`, lower case), n_tokens (drawn), finish, logprob_sums (of the drawn tokens), versions
-    (policy), engines, gradient (enters the update), turns (answers given, 1 by default), spans (how many tokens were drawn, fed,
-    drawn, ...; all of them drawn by default).
+    advantages, 1 by default), max_tokens (completion limit, 0 = the recipe's, by default), stated_tokens (token budget that its
+    prompt stated, 0 = none, by default), greedy (null by default; where a greedy completion was asked for: reward, shaped, status,
+    n_tokens, finish, version, engine), max_turns (answers that its rollouts may give, 1 by default); then one entry per rollout:
+    rewards (raw; null = none), shaped (what advantages are made of; the raw rewards by default), statuses (`Status`, lower case),
+    n_tokens (drawn), finish, logprob_sums (of the drawn tokens), versions (policy), engines, gradient (enters the update), turns
+    (answers given, 1 by default), spans (how many tokens were drawn, fed, drawn, ...; all of them drawn by default).
 ``attempt`` (after its groups)
     run, step, attempt, round, pool (fingerprint), distributions (K names), probabilities (K), n_groups, n_rollouts, n_carried,
     n_unspent, n_greedy (greedy completions, charged as rollouts are; 0 by default), reward_range, refill, refill_margin (factor on
@@ -189,7 +189,7 @@ def _completed(record: dict[str, Any]) -> dict[str, Any]:
     """The record with the fields that were added since it was written."""
     if record.get("kind") == "group":
         n_tokens = record.get("n_tokens") or []
-        turns = {"max_turns": 1, "turns": [1] * len(n_tokens), "spans": [[n] for n in n_tokens]}
+        turns = {"max_turns": 1, "stated_tokens": 0, "turns": [1] * len(n_tokens), "spans": [[n] for n in n_tokens]}
         return {"weight": 1.0, "max_tokens": 0, "shaped": record.get("rewards"), "greedy": None} | turns | record
     return {"renormalise": False, "refill_margin": 1.0, "n_greedy": 0} | record if record.get("kind") == "attempt" else record
 
@@ -280,6 +280,7 @@ def _group_record(pool: PromptPool, attempt: Attempt, b: int) -> dict[str, Any]:
         "weight": verdict.weight_B[b],
         "max_tokens": plan.max_tokens_B[b],
         "max_turns": plan.max_turns_B[b],
+        "stated_tokens": plan.stated_tokens_B[b],
         "greedy": _greedy_record(attempt.greedy_B[b], float(attempt.baseline_B[b])),
     }
 

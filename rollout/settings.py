@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from curricula.types import CurriculaError
+from rollout.budget_note import BUDGET
 from rollout.ranges import at_least
 from rollout.types import Sampling
 
@@ -67,12 +68,17 @@ class RolloutSettings:
     drop_long_prompts: bool = False  # leave prompts out that do not fit the model window; otherwise they are refused
     log_texts: float = 1.0  # share of groups whose completions are logged as text
     feedback: str = "\nThat is not right. Try again.\n"  # after a wrong answer, where shaping allows another; in a chat, a message
+    budget_note: str = ""  # ends each prompt, where shaping states a budget: " Think for at most {budget} tokens."; "" = nothing
 
     def __post_init__(self) -> None:
         at_least("rollout", 1, groups_per_step=self.groups_per_step, max_attempts=self.max_attempts)
         at_least("rollout", 0, max_rollouts_per_step=self.max_rollouts_per_step)
         if not self.feedback:
             raise CurriculaError("rollout.feedback: expected a text for the model to read after a wrong answer, got nothing")
+        if self.budget_note and BUDGET not in self.budget_note:
+            raise CurriculaError(
+                f"rollout.budget_note: expected a text with {BUDGET} where the number of tokens goes, got {self.budget_note!r}"
+            )
         if not 0 <= self.log_texts <= 1:
             raise CurriculaError(f"rollout.log_texts: expected a share in 0..1, got {self.log_texts}")
         if self.rollouts_per_group < 2:

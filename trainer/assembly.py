@@ -10,6 +10,7 @@ from typing import Any
 
 from curricula import Curriculum
 from curricula.types import CurriculaError
+from rollout.budget_note import check_note, check_tails, note_of, note_of_words
 from rollout.collector import Collector, EncodedPrompts
 from rollout.dispatcher import Dispatcher
 from rollout.fleet import Fleet
@@ -50,6 +51,7 @@ def assemble(recipe: Recipe, folder: Path, stack: ExitStack) -> Parts:
     train, held_out = build_task(recipe.task).build(recipe.seed)
     curriculum = Curriculum.from_recipe(recipe.curriculum, train.pool, seed=recipe.seed)
     check_baselines(recipe.learner, curriculum)
+    check_note(recipe.rollout.budget_note, curriculum.stages)
     schedule = build_schedule(recipe.schedule, recipe.n_updates)
     model_path = prepare_model(recipe)
     prompts, held_out_prompts, window = encoded(recipe, model_path, train, held_out)
@@ -131,7 +133,9 @@ def set_cpu_threads(n: int) -> None:
 def encoded(recipe: Recipe, model_path: str, train: PromptSet, held_out: PromptSet) -> tuple[EncodedPrompts, EncodedPrompts, int]:
     """Both prompt sets as token ids, and the model window."""
     if recipe.rollout.engine.backend == "simulated":
-        return _levels(train), _levels(held_out), recipe.rollout.sampling.max_tokens + 1
+        note = note_of_words(recipe.rollout.budget_note)
+        window = recipe.rollout.sampling.max_tokens + 1 + (note.most_tokens if note else 0)
+        return replace(_levels(train), note=note), _levels(held_out), window
     from transformers import AutoConfig, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model_path)
@@ -143,7 +147,11 @@ def encoded(recipe: Recipe, model_path: str, train: PromptSet, held_out: PromptS
             f"window of {window} tokens"
         )
     drop = recipe.rollout.drop_long_prompts
-    return EncodedPrompts(*encode(train, tokenizer, room, drop)), EncodedPrompts(*encode(held_out, tokenizer, room, drop)), window
+    note = note_of(recipe.rollout.budget_note, tokenizer, train)
+    prompt_set, ids_N = encode(train, tokenizer, room - (note.most_tokens if note else 0), drop)
+    if note:
+        check_tails(note, prompt_set, ids_N)
+    return EncodedPrompts(prompt_set, ids_N, note), EncodedPrompts(*encode(held_out, tokenizer, room, drop)), window
 
 
 def retry_of(recipe: Recipe, model_path: str, train: PromptSet) -> Retry:

@@ -49,7 +49,7 @@ def _sequences_of_attempt(attempt: Attempt, estimator: str, prompts: EncodedProm
     advantage_R = learner_advantages(attempt, estimator)
     return [
         TrainSequence(
-            prompt_ids=prompts.ids_N[int(plan.selection.prompt_B[group_R[r]])],
+            prompt_ids=prompts.ids(plan, int(group_R[r])),
             token_ids=rollouts[r].completion.token_ids,
             rollout_logprob_T=rollouts[r].completion.logprob_T,
             advantage=float(advantage_R[r]),

@@ -10,6 +10,7 @@ import numpy as np
 
 from curricula import Curriculum
 from curricula.types import Ints, PromptPool, RolloutPlan
+from rollout.budget_note import check_note
 from rollout.prompts import PromptSet, encode
 from rollout.tasks import build_task
 from trainer.baselines import check_baselines
@@ -62,6 +63,7 @@ def dry_run(recipe: Recipe) -> DryRun:
     train, held_out = build_task(recipe.task).build(recipe.seed)
     curriculum = Curriculum.from_recipe(recipe.curriculum, train.pool, seed=recipe.seed)
     check_baselines(recipe.learner, curriculum)
+    check_note(recipe.rollout.budget_note, curriculum.stages)
     schedule = build_schedule(recipe.schedule, recipe.n_updates)
     last = recipe.n_updates - 1
     return DryRun(

@@ -17,6 +17,7 @@ from curricula.types import CurriculaError, Floats, Outcome
 from replay.own_log import logged_steps
 from replay.reexecute import LoggedProducer, Replayed, reexecute
 from replay.verify import Difference, first_difference, fold_log
+from rollout.budget_note import note_of_words
 from rollout.collector import Collector, EncodedPrompts
 from rollout.producer import Producer
 from rollout.prompts import PromptSet
@@ -67,7 +68,8 @@ def reexecuted(folder: Path) -> Replayed:
     prompts = prompts_of(recipe)
     curriculum, producer = Curriculum.from_recipe(recipe.curriculum, prompts.pool, seed=recipe.seed), LoggedProducer()
     blank: list[tuple[int, ...]] = [()] * len(prompts)  # nobody reads the tokens
-    collector = Collector(curriculum, EncodedPrompts(prompts, blank), cast(Producer, producer), recipe.rollout, recipe.seed)
+    encoded_prompts = EncodedPrompts(prompts, blank, note_of_words(recipe.rollout.budget_note))
+    collector = Collector(curriculum, encoded_prompts, cast(Producer, producer), recipe.rollout, recipe.seed)
     run, steps = recipe.run, logged_steps(folder / "log", prompts.pool, partial(feedback_advantages, recipe.learner.advantage))
 
     def ahead(step: int) -> bool:

@@ -22,8 +22,11 @@ class LengthBudget(Stateless):
     the whole length reward; ``gated`` gives it to scores above 1/2 only (ours). ``enforce`` makes the budget the completions'
     limit too.
 
+    The prompt states the budget, as in the paper, where the host puts ``plan.stated_tokens_B`` into words: in a recipe
+    ``rollout.budget_note``, such as "Think for at most {budget} tokens." Without one nothing tells the model the budget.
+
     Departures: lengths are those of whole completions, not of the thinking part; there is no reward for format, which belongs to
-    the verifier; and nothing tells the model the budget. In the paper the prompt states it, which a host has to do.
+    the verifier.
 
     >>> LengthBudget(budget=100).triangle(np.array([50, 100, 150, 200, 900]))
     array([0.5, 1. , 0.5, 0. , 0. ])
@@ -52,4 +55,8 @@ class LengthBudget(Stateless):
         return np.asarray(np.maximum(np.minimum(share_R, 2.0 - share_R), 0.0))
 
     def limit(self, state: Any, pool: PromptPool, prompt_B: Ints) -> Ints:
-        return np.full(len(prompt_B), int(max(self.budget, 1.0)) if self.enforce else 0, dtype=np.int64)
+        return self.stated_tokens(state, pool, prompt_B) * int(self.enforce)
+
+    def stated_tokens(self, state: Any, pool: PromptPool, prompt_B: Ints) -> Ints:
+        """(B,) the budget in whole tokens, for the prompt to state."""
+        return np.full(len(prompt_B), int(max(self.budget, 1.0)), dtype=np.int64)

@@ -60,6 +60,39 @@ class TestLengthBudget:
         assert limits == [256, 156, 56]
         assert shaped == pytest.approx([0.3 * 56 / 256, 0.3 * 56 / 156, 0.3])
 
+    def test_plans_state_the_budget_through_rounds_and_learning(self):
+        budget = {"pacing": "exponential_steps", "first": 256, "factor": 0.7, "every": 1, "least": 1}
+        recipe = {"shaping": {"name": "length_budget", "budget": budget}, "budget": "speed"}
+        curriculum = Curriculum.from_recipe(recipe, small_pool())
+        stated = []
+        for step in range(3):
+            plan = curriculum.plan(step, 6, 48)
+            outcome = answer(curriculum, plan)
+            more = curriculum.extend(outcome)
+            assert more is not None
+            assert more.stated_tokens_B.tolist() == plan.joined(more).stated_tokens_B.tolist() == plan.stated_tokens_B.tolist()
+            stated.append(plan.stated_tokens_B.tolist())
+            curriculum.update(feedback_of(curriculum, outcome))
+        assert stated == [[256] * 6, [179] * 6, [125] * 6]
+        assert plan.max_tokens_B.tolist() == [0] * 6, "stated, not enforced"
+        whole = feedback_of(curriculum, outcome)
+        mixed = replace(whole, outcome=replace(outcome, plan=replace(plan, stated_tokens_B=np.arange(6))))
+        parts = [take_groups(mixed, np.array(places)) for places in ([4, 1], [0, 2, 3, 5])]
+        assert join(parts).plan.stated_tokens_B.tolist() == [4, 1, 0, 2, 3, 5]
+
+    def test_other_shaping_states_none(self):
+        for name in ("raw", "overlong", "hapo", "multi_attempt"):
+            assert Curriculum.from_recipe({"shaping": name}, small_pool()).plan(0, 6, 24).stated_tokens_B.tolist() == [0] * 6
+
+    def test_negative_budgets_are_refused(self):
+        class Owing(Raw):
+            def stated_tokens(self, state, pool, prompt_B):
+                return np.full(len(prompt_B), -1)
+
+        stages = replace(Curriculum.from_recipe("uniform", small_pool()).stages, shaping=Owing())
+        with pytest.raises(CurriculaError, match=r"expected 6 token budgets >= 0, got \[-1"):
+            Curriculum(small_pool(), stages).plan(0, 6, 24)
+
 
 class TestHapo:
     def test_fixture(self):

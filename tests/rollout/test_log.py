@@ -119,7 +119,7 @@ class TestRecords:
         plain = attempt(0)
         changed = replace(
             plain,
-            plan=replace(plain.plan, max_tokens_B=np.array([0, 7, 9])),
+            plan=replace(plain.plan, max_tokens_B=np.array([0, 7, 9]), stated_tokens_B=np.array([5, 0, 6])),
             verdict=replace(plain.verdict, weight_B=np.array([2.0, 1.0, 0.5]), renormalise=True, refill_margin=1.25),
             shaped_R=np.array([0.75, -0.25, 0, 0, np.nan]),
         )
@@ -136,6 +136,7 @@ class TestRecords:
             *([0.75, -0.25], [0, 0], [None]),
         ]
         assert [group["rewards"] for group in groups[4:]] == [[1, 0], [0, 0], [None]]
+        assert [group["stated_tokens"] for group in groups if group["kind"] == "group"] == [0, 0, 0, 5, 0, 6]
         assert (groups[3]["renormalise"], whole["renormalise"]) == (False, True)
         assert (groups[3]["refill_margin"], whole["refill_margin"]) == (1.0, 1.25)
 
@@ -148,6 +149,7 @@ class TestRecords:
         (tmp_path / ROLLOUTS).write_bytes(b"".join(seal(line) for line in lines))
         group, whole = read_log(tmp_path)
         assert (group["weight"], group["max_tokens"], group["shaped"]) == (1.0, 0, [1.0, 0.0])
+        assert group["stated_tokens"] == 0
         assert (whole["renormalise"], whole["refill_margin"], whole["refill"]) == (False, 1.0, "none")
 
     def test_the_files_are_ordinary_json_lines(self, tmp_path: Path) -> None:
