@@ -98,7 +98,7 @@ class Curriculum:
         """What `plan` would spend on prompts that somebody else has chosen: at most ``n_rollouts``, nothing carried over."""
         return self._spent_on(selection, self.probabilities(), step, attempt, n_rollouts, n_rollouts)
 
-    def _spent_on(  # noqa: PLR0913 - a plan's own numbers
+    def _spent_on(
         self, selection: Selection, probability_K: Floats, step: int, attempt: int, n_rollouts: int, budget: int
     ) -> RolloutPlan:
         estimate = self.estimate(selection.prompt_B)

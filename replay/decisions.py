@@ -1,4 +1,4 @@
-"""A logged run as the decisions that made it: one plan's worth of groups after the other, as outcomes that a curriculum can learn."""
+"""A logged run as the decisions that made it: plan after plan, as outcomes that a curriculum can learn."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def _attempts(run: LoggedRun) -> Ints:
     if again.max() >= 2**11:
         g = int(order[int(again.argmax())])
         raise CurriculaError(
-            f"{run.source}: prompt {run.pool.ids[run.prompt_G[g]]!r} has {again.max() + 1} groups in step {run.step_G[g]}; expected "
-            "one or a few; is it the number of the step?"
+            f"{run.source}: prompt {run.pool.ids[run.prompt_G[g]]!r} has {again.max() + 1} groups in step {run.step_G[g]}; "
+            "expected one or a few; is it the number of the step?"
         )
     most = int(run.attempt_G.max(initial=0)) + 1
     attempt_G = run.attempt_G.copy()

@@ -1,7 +1,7 @@
 """A recipe's way through a logged run: at every logged state, what it would have chosen, spent and kept.
 
-The recipe's curriculum learns every logged group, as if it had watched the run. Before each decision of the log it is asked, knowing
-what the run knew then:
+The recipe's curriculum learns every logged group, as if it had watched the run. Before each decision of the log it is asked,
+knowing what the run knew then:
 
 - which prompts it would have chosen: the inclusion probability of every logged prompt in its own plan;
 - what it believes of the logged prompts;
@@ -14,7 +14,7 @@ It learns from the whole logged groups, not from the shortened ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -32,6 +32,13 @@ Advantages = Callable[[Outcome], Floats]  # (R,) as the run gave them to its cur
 Ahead = Callable[[int], bool]  # did the run plan step + 1 before it had learned from step?
 
 
+class Predicted(NamedTuple):
+    """What a belief predicts of a measure."""
+
+    of_G: Floats  # of the logged groups
+    mean_D: Floats  # mean over the recipe's plan
+
+
 @dataclass(frozen=True, eq=False)
 class Pass:
     """What a recipe would have done. _G in the order of the run's groups, _D decisions of the log, _K distributions."""
@@ -39,9 +46,7 @@ class Pass:
     decision_G: Ints
     chance_G: Floats  # of the group's prompt to be in the recipe's plan
     believed_G: Floats  # pass rate, before the group came
-    predicted_G: Floats  # chance that a group of this size is live, as the recipe believes
     size_D: Floats  # groups in the recipe's plan
-    predicted_D: Floats  # the same chance, mean over the recipe's plan
     share_DK: Floats  # of the recipe's plan, by distribution
     told_G: Bools  # are there as many logged rollouts as the recipe asks for? what follows is NaN or 0 where not
     rollouts_G: Ints  # that it would have spent on the group; where not told, at least that many
@@ -50,6 +55,7 @@ class Pass:
     kept_G: Bools  # by its filter
     gradient_G: Ints  # rollouts that carry gradient
     n_rounds: int  # most allocation rounds that any group had
+    predicted: Mapping[str, Predicted]  # what the belief makes of a group of the decision's size: live, learnability
 
 
 class Spent(NamedTuple):
@@ -116,10 +122,10 @@ class _Columns:
         self._run = run
         g = len(run)
         self._whole = {name: np.zeros(g, np.int64) for name in ("decision", "rollouts", "tokens", "gradient")}
-        self._numbers = {name: np.full(g, np.nan) for name in ("chance", "believed", "predicted")}
+        self._numbers = {name: np.full(g, np.nan) for name in ("chance", "believed", *PREDICTIONS)}
         self._flags = {name: np.zeros(g, np.bool_) for name in ("told", "live", "kept")}
         self._size_D: list[float] = []
-        self._predicted_D: list[float] = []
+        self._predicted_D: dict[str, list[float]] = {name: [] for name in PREDICTIONS}
         self._share_DK: list[Floats] = []
         self._rounds = 0
 
@@ -130,14 +136,16 @@ class _Columns:
         size = float(chance_N.sum())
         share_K = np.bincount(curriculum.pool.distribution_N, weights=chance_N, minlength=curriculum.pool.n_distributions)
         n = round(float(n_B.mean()))
-        rate_B = curriculum.estimate(selection.prompt_B).mean_B
+        rate_B = believed_rates(curriculum, selection.prompt_B)
         self._numbers["chance"][place] = chance_N[selection.prompt_B]
         self._numbers["believed"][place] = rate_B
-        self._numbers["predicted"][place] = live_chance(rate_B, n)
         self._whole["decision"][place] = len(self._size_D)
         self._size_D.append(size)
         self._share_DK.append(share_K / max(size, 1e-12))
-        self._predicted_D.append(_predicted(curriculum, decision, chance_N, exclude, n))
+        rate, weight = _planned(curriculum, decision, chance_N, exclude)
+        for name, predict in PREDICTIONS.items():
+            self._numbers[name][place] = predict(rate_B, n)
+            self._predicted_D[name].append(float(weight @ predict(rate, n) / weight.sum()) if len(rate) else np.nan)
         budget = n_groups * rollouts_per_group if rollouts_per_group else int(n_B.sum())
         spent = spend(curriculum, decision.outcome, budget)
         for name, value in (("told", spent.told_B), ("live", spent.live_B), ("kept", spent.kept_B)):
@@ -148,11 +156,19 @@ class _Columns:
 
     def done(self) -> Pass:
         return Pass(
-            **{f"{name}_G": column for columns in (self._whole, self._numbers, self._flags) for name, column in columns.items()},
+            decision_G=self._whole["decision"],
+            chance_G=self._numbers["chance"],
+            believed_G=self._numbers["believed"],
             size_D=np.array(self._size_D),
-            predicted_D=np.array(self._predicted_D),
             share_DK=np.array(self._share_DK),
+            told_G=self._flags["told"],
+            rollouts_G=self._whole["rollouts"],
+            tokens_G=self._whole["tokens"],
+            live_G=self._flags["live"],
+            kept_G=self._flags["kept"],
+            gradient_G=self._whole["gradient"],
             n_rounds=self._rounds,
+            predicted={name: Predicted(self._numbers[name], np.array(self._predicted_D[name])) for name in PREDICTIONS},
         )
 
 
@@ -165,17 +181,29 @@ def live_chance(rate: Floats, n: int) -> Floats:
     return np.asarray(1.0 - rate**n - (1.0 - rate) ** n)
 
 
-def _predicted(curriculum: Curriculum, decision: Decision, chance_N: Floats, exclude: Ints, n: int) -> float:
-    """Mean chance over the recipe's plan: summed over a small pool; over a large one the mean over one drawn plan, as good on average."""
+def learnability_of(rate: Floats, n: int) -> Floats:
+    """4 p (1 - p), whatever the size."""
+    return np.asarray(4.0 * rate * (1.0 - rate))
+
+
+PREDICTIONS: Mapping[str, Callable[[Floats, int], Floats]] = {"live": live_chance, "learnability": learnability_of}
+
+
+def _planned(curriculum: Curriculum, decision: Decision, chance_N: Floats, exclude: Ints) -> tuple[Floats, Floats]:
+    """Believed rates in the recipe's plan and their weights: of every prompt in a small pool, else of one drawn plan."""
     if len(chance_N) <= SMALL_POOL:
         prompt = np.flatnonzero(chance_N)
-        weight = chance_N[prompt]
-    else:
-        plan = curriculum.plan(decision.step, len(decision.group_B), 2 * len(decision.group_B), decision.attempt, exclude)
-        prompt, weight = plan.selection.prompt_B, np.ones(len(plan))
-    if not len(prompt):
-        return float("nan")
-    return float(weight @ live_chance(curriculum.estimate(prompt).mean_B, n) / weight.sum())
+        return believed_rates(curriculum, prompt), chance_N[prompt]
+    plan = curriculum.plan(decision.step, len(decision.group_B), 2 * len(decision.group_B), decision.attempt, exclude)
+    return believed_rates(curriculum, plan.selection.prompt_B), np.ones(len(plan))
+
+
+def believed_rates(curriculum: Curriculum, prompt: Ints) -> Floats:
+    """(B,) believed pass rates; NaN where the belief knows nothing at all, not even a prior."""
+    estimate = curriculum.estimate(prompt)
+    total = estimate.alpha_B + estimate.beta_B
+    rate_B: Floats = np.divide(estimate.alpha_B, total, out=np.full(len(prompt), np.nan), where=total > 0)
+    return rate_B
 
 
 def spend(curriculum: Curriculum, logged: Outcome, budget: int) -> Spent:
