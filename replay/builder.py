@@ -94,6 +94,10 @@ class RunBuilder:
         self._reward_R[rollout] = reward if status == Status.OK else math.nan
         self._status_R[rollout] = status
 
+    def add_tokens(self, rollout: int, tokens: int) -> None:
+        """More tokens of a rollout that is there already, as where it has several steps."""
+        self._tokens_R[rollout] = min(self._tokens_R[rollout] + tokens, 2**63 - 1)
+
     def run(self, source: str, lacks: Iterable[Lack]) -> LoggedRun:
         """The record. What is missing in every row is for the caller to say; missing steps, tokens and versions are seen here."""
         if not self._group_R:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from replay.types import Lack, LoggedRun
 from rollout.rows import Place, Row
 
 FIELDS = frozenset({"input", "output", "score", "step"})
+PADDING = re.compile(r"pad[0-9a-f]{32}_\d+_0")  # uids of rows that fill a batch up: no model wrote them, and their score is 0
 
 
 @register("verl")
@@ -23,8 +25,9 @@ class Verl:
     """One row per trajectory that entered an update; what a filter rejected is not in the dump.
 
     Newer files have ``uid``, written as draw_session_index: the draw is the group, and of one session's rows the one with the
-    highest index counts. Older files have none: rows of one step with the same ``input`` are one group, so two draws of a prompt in
-    one step merge. Validation dumps look the same: read them apart.
+    highest index counts; the prompt is the input of index 0, later ones go on from it. Rows that verl adds to fill a batch up
+    (their uid begins with "pad") are no rollouts and are left out. Older files have no uid: rows of one step with the same
+    ``input`` are one group, so two draws of a prompt in one step merge. Validation dumps look the same: read them apart.
     """
 
     reward_range: tuple[float, float] = (0.0, 1.0)
@@ -37,16 +40,21 @@ class Verl:
     def read(self, path: Path) -> LoggedRun:
         builder, has_uid = RunBuilder(self.reward_range), False
         sessions: dict[Hashable, tuple[int, int]] = {}  # (step, draw, session) -> highest index so far, place of the rollout
+        groups: dict[Hashable, int] = {}
         for place, row in rows_of(path):
-            step, prompt = whole_of(row, ("step",), place), prompt_of(row, "input", "all", place)
-            reward = reward_of(row, ("score",), place)
+            step, reward = whole_of(row, ("step",), place), reward_of(row, ("score",), place)
             has_uid = "uid" in row
             builder.same_kind("uid", "a uid" if has_uid else "no uid", place)
             if not has_uid:
+                prompt = prompt_of(row, "input", "all", place)
                 builder.rollout(builder.group((step, prompt), prompt, place, step, kept=1), reward, place)
                 continue
             draw, session, index = _parts(row, place)
-            group = builder.group((step, draw), prompt, place, step, kept=1)
+            if PADDING.fullmatch(row["uid"]):
+                continue
+            if index == 0 or (step, draw) not in groups:
+                groups[step, draw] = builder.group((step, draw), prompt_of(row, "input", "all", place), place, step, kept=1)
+            group = groups[step, draw]
             key = (step, draw, session)
             if key not in sessions:
                 sessions[key] = (index, builder.rollout(group, reward, place))

@@ -152,7 +152,7 @@ def test_formats_are_detected_by_what_they_hold(tmp_path: Path) -> None:
         "verl": jsonl(tmp_path / "c.jsonl", VERL),
         "trl": parquet(tmp_path / "d.parquet", TRL),
     }
-    assert known_formats() == ("mapping", "nemo_gym", "trl", "verifiers", "verl")
+    assert {"mapping", *files} <= {*known_formats()}
     for name, path in files.items():
         assert [known for known in known_formats() if build(known).detect(path)] == [name]
         assert read(path).source.startswith(f"{name} ")
