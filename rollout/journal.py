@@ -71,7 +71,7 @@ def scan(path: Path) -> Iterator[Line]:
     Errors: CurriculaError with file, line and offset when a valid line follows an invalid one.
     """
     broken: Line | None = None
-    for number, start, line in _raw_lines(path):
+    for number, start, line in raw_lines(path):
         payload = unseal(line)
         if payload is None:
             broken = broken or Line(number, start, start + len(line), line)
@@ -84,7 +84,9 @@ def scan(path: Path) -> Iterator[Line]:
             yield Line(number, start, start + len(line), payload)
 
 
-def _raw_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+def raw_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """Number, place and bytes of whatever stands between line ends, whole or not."""
+    refuse_special(path)
     start, number = 0, 0
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size  # of now: a writer may be adding to it
@@ -106,12 +108,18 @@ def record_of(line: Line, path: Path) -> dict[str, Any]:
 
 
 class AppendFile:
-    """One file that only grows, and shrinks only by moving its end aside. ``end`` is what has been committed."""
+    """One file that only grows, and shrinks only by moving its end aside. ``end`` is what has been committed.
 
-    def __init__(self, path: Path, end: int) -> None:
+    Ends count the bytes of all lines that were ever in the file; ``shift`` leads from them to places in the file, where earlier
+    lines were compacted away. Errors: CurriculaError where the path is a link, a folder or a device.
+    """
+
+    def __init__(self, path: Path, end: int, shift: int = 0) -> None:
         self.path = path
         self.end = end
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._shift = shift
+        refuse_special(path)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         sync_folder(path.parent)
         self.cut(end)
 
@@ -126,7 +134,7 @@ class AppendFile:
             self._write(data)
             os.fsync(self._fd)
         except BaseException as error:  # a signal's exception too must not leave half a line
-            os.ftruncate(self._fd, self.end)
+            os.ftruncate(self._fd, self.end + self._shift)
             if isinstance(error, OSError) and error.errno in _FULL:
                 raise _disk_full(self.path, len(data), error) from error
             raise
@@ -134,15 +142,15 @@ class AppendFile:
 
     def revoke(self, end: int) -> None:
         """Take back an append whose companion file could not be written."""
-        os.ftruncate(self._fd, end)
+        os.ftruncate(self._fd, end + self._shift)
         self.end = end
 
     def cut(self, end: int) -> None:
         """Move everything behind ``end`` into a ``discarded-*`` file beside this one."""
-        size = os.fstat(self._fd).st_size
-        if size > end:
-            _move_aside(self.path, end, size)
-            os.ftruncate(self._fd, end)
+        size, place = os.fstat(self._fd).st_size, end + self._shift
+        if size > place:
+            _move_aside(self.path, place, size)
+            os.ftruncate(self._fd, place)
             os.fsync(self._fd)
         self.end = end
 
@@ -150,10 +158,16 @@ class AppendFile:
         os.close(self._fd)
 
     def _write(self, data: bytes) -> None:
-        view, at = memoryview(data), self.end
+        view, at = memoryview(data), self.end + self._shift
         while view:
             n = os.pwrite(self._fd, view, at)
             view, at = view[n:], at + n
+
+
+def refuse_special(path: Path) -> None:
+    """CurriculaError where the path is there and no ordinary file: a link leads elsewhere, a pipe would block."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise CurriculaError(f"{path}: expected an ordinary file of the log, got a link, a folder or a device; move it away")
 
 
 def sync_folder(folder: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from curricula.types import CurriculaError
+from rollout.journal import refuse_special
 
 _UNSUPPORTED = {errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK}  # some network file systems have no locks
 
@@ -26,7 +27,8 @@ class FolderLock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        refuse_special(path)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
             self._take()
         except BaseException:
@@ -41,24 +43,41 @@ class FolderLock:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno not in _UNSUPPORTED or not _is_stale(self._holder()):
+            if error.errno not in _UNSUPPORTED or not _is_stale(_holder_in(self._fd)):
                 raise self._refusal() from None
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
 
-    def _holder(self) -> dict[str, Any]:
-        try:
-            holder = json.loads(os.pread(self._fd, 4096, 0) or b"{}")
-        except ValueError:
-            return {}
-        return holder if isinstance(holder, dict) else {}
-
     def _refusal(self) -> CurriculaError:
-        holder = self._holder()
+        holder = _holder_in(self._fd)
         return CurriculaError(
             f"{self.path.parent}: process {holder.get('pid', '?')} on host {holder.get('host', '?')} is writing this run; wait for "
             f"it or stop it, or give this run a folder of its own (if that process is gone for certain, delete {self.path.name})"
         )
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock now; changes nothing, and answers from pid and host where the file system has no locks."""
+    if not path.is_file():
+        return False
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            return True
+        return not _is_stale(_holder_in(fd))
+    finally:
+        os.close(fd)
+    return False
+
+
+def _holder_in(fd: int) -> dict[str, Any]:
+    try:
+        holder = json.loads(os.pread(fd, 4096, 0) or b"{}")
+    except ValueError:
+        return {}
+    return holder if isinstance(holder, dict) else {}
 
 
 def _is_stale(holder: dict[str, Any]) -> bool:

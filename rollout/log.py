@@ -43,8 +43,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curricula.types import CurriculaError, PromptPool, Reason
-from rollout.journal import AppendFile, Line, record_of, scan, seal
+from rollout.compacted import (
+    Begin,
+    begin_line,
+    begin_of,
+    check_parts,
+    commits_of,
+    expand,
+    records_of,
+    replace_file,
+    tail_lines,
+    write_part,
+)
+from rollout.journal import AppendFile, Line, record_of, seal
 from rollout.lock import FolderLock
+from rollout.log_fields import Record, checked
 from rollout.prompts import Prompt
 from rollout.turns import spans
 from rollout.types import Attempt, Judged
@@ -52,6 +65,7 @@ from rollout.types import Attempt, Judged
 SCHEMA = 1
 ROLLOUTS = "rollouts.jsonl"
 TEXTS = "texts.jsonl"
+LOST = "lost"  # kind of the line that `curricula log repair` puts in the place of a damaged one
 _COMMIT = b'{"kind":"commit"'
 
 
@@ -76,12 +90,12 @@ class RolloutLog:
         self._share = log_texts
         self._lock = FolderLock(folder / "lock")
         try:
-            last, committed = _last_commit(folder)
+            run, committed = _last_commit(folder)
             for _ in _committed_texts(folder, committed.texts):
                 pass  # reading checks every line
-            self.run = str(last.get("run") or uuid.uuid4().hex[:12])
-            self._rollouts = AppendFile(folder / ROLLOUTS, committed.rollouts)
-            self._texts = AppendFile(folder / TEXTS, committed.texts)
+            self.run = run or uuid.uuid4().hex[:12]
+            self._rollouts = _opened(folder / ROLLOUTS, committed.rollouts)
+            self._texts = _opened(folder / TEXTS, committed.texts)
         except BaseException:
             self._lock.release()
             raise
@@ -147,8 +161,20 @@ class RolloutLog:
             )
         self._staged.clear()
         self._staged_texts.clear()
-        self._rollouts.cut(target.rollouts)
-        self._texts.cut(target.texts)
+        self._rollouts = _cut(self._rollouts, target.rollouts)
+        self._texts = _cut(self._texts, target.texts)
+
+    def compact(self) -> list[Path]:
+        """Move everything committed into Parquet (`rollout.compacted`), and go on behind it; returns the new parts.
+
+        Errors: CurriculaError where records are staged, or a part does not give its lines back; nothing is changed then.
+        """
+        if self._staged:
+            raise CurriculaError(f"{self.folder}: {len(self._staged)} records are staged; commit them before compacting")
+        texts_bytes = self.position.texts
+        self._texts, of_texts = _compacted(self._texts, self.run, texts_bytes)
+        self._rollouts, of_rollouts = _compacted(self._rollouts, self.run, texts_bytes)
+        return [*of_texts, *of_rollouts]
 
     def close(self) -> None:
         """Release files and lock; what was staged and not committed is dropped."""
@@ -169,20 +195,27 @@ class RolloutLog:
 def read_log(folder: Path) -> Iterator[dict[str, Any]]:
     """The committed records of a log in order, without the commit lines; a log that is being written may be read.
 
-    Errors: CurriculaError with file, line and offset for damaged lines and for schemas of the future.
+    A commit of which a line was lost (`curricula log repair`) is left out whole.
+    Errors: CurriculaError with file, line and offset for damaged lines, fields of a wrong type and schemas of the future.
     """
-    open_records: list[dict[str, Any]] = []
-    for line, record in _records(folder / ROLLOUTS):
-        if record.get("kind") != "commit":
+    path = folder / ROLLOUTS
+    open_records: list[Record] = []
+    for _, record in records_of(path, begin_of(path)):
+        if record["kind"] != "commit":
             open_records.append(record)
             continue
-        if record.get("schema") != SCHEMA:
-            raise CurriculaError(
-                f"{folder / ROLLOUTS}: line {line.number} is of schema {record.get('schema')}, expected {SCHEMA}; "
-                "read it with the version of rl-curricula that wrote it, or a newer one"
-            )
-        yield from map(_completed, open_records)
+        _refuse_schema(record)
+        if all(one["kind"] != LOST for one in open_records):
+            yield from (Record(_completed(one), one.place) for one in open_records)
         open_records.clear()
+
+
+def _refuse_schema(commit: Record) -> None:
+    if commit["schema"] != SCHEMA:
+        raise CurriculaError(
+            f"{commit.place} is of schema {commit['schema']}, expected {SCHEMA}; "
+            "read it with the version of rl-curricula that wrote it, or a newer one"
+        )
 
 
 def _completed(record: dict[str, Any]) -> dict[str, Any]:
@@ -197,48 +230,92 @@ def _completed(record: dict[str, Any]) -> dict[str, Any]:
 def read_texts(folder: Path) -> Iterator[dict[str, Any]]:
     """The logged texts of committed groups in order."""
     path = folder / TEXTS
-    _, committed = _last_commit(folder)
-    yield from (record_of(line, path) for line in _committed_texts(folder, committed.texts))
+    begin, (_, committed) = begin_of(path), _last_commit(folder)
+    n_bytes = begin.end
+    for end, record in records_of(path, begin) if committed.texts and path.exists() else ():
+        if end > committed.texts:
+            break
+        n_bytes = end
+        if record["kind"] != LOST:
+            yield record
+    _refuse_missing(path, begin, n_bytes, committed.texts)
 
 
 def _committed_texts(folder: Path, end: int) -> Iterator[Line]:
-    path, checked = folder / TEXTS, 0
-    for line in scan(path) if end and path.exists() else ():
+    """The lines behind the parts, whose own bytes are checked as a whole."""
+    path = folder / TEXTS
+    begin = begin_of(path)
+    check_parts(path, begin)
+    checked = begin.end
+    for _, line in tail_lines(path, begin) if end else ():
         if line.end > end:
             break
         checked = line.end
         yield line
+    _refuse_missing(path, begin, checked, end)
+
+
+def _refuse_missing(path: Path, begin: Begin, checked: int, end: int) -> None:
     if checked != end:
         raise CurriculaError(
-            f"{path}: the line at byte {checked} is damaged or missing, {end} bytes were committed; restore the file from a copy"
+            f"{path}: the line at byte {checked + begin.shift} is damaged or missing, {end + begin.shift} bytes were committed; "
+            "restore the file from a copy, or see what `curricula log repair` can save"
         )
 
 
-def _records(path: Path) -> Iterator[tuple[Line, dict[str, Any]]]:
-    if path.exists():
-        yield from ((line, record_of(line, path)) for line in scan(path))
-
-
-def _last_commit(folder: Path) -> tuple[dict[str, Any], LogPosition]:
-    """The last commit line, and where it ends."""
+def _last_commit(folder: Path) -> tuple[str, LogPosition]:
+    """The run that the last commit names, and where the commit ends."""
     path = folder / ROLLOUTS
-    closing: Line | None = None
-    for closing in _commit_lines(path):  # noqa: B007 - the last one is wanted
+    begin = begin_of(path)
+    check_parts(path, begin)
+    closing: tuple[Line, Line] | None = None
+    for closing in _commit_lines(path, begin):  # noqa: B007 - the last one is wanted
         pass
     if closing is None:
-        return {}, RolloutLog.beginning
-    record = record_of(closing, path)
-    return record, LogPosition(closing.end, int(record["texts_bytes"]))
+        return begin.run, LogPosition(begin.end, begin.texts_bytes)
+    line, placed = closing
+    record = checked(record_of(line, path), f"{path}: line {line.number}")
+    _refuse_schema(record)
+    return str(record["run"]), LogPosition(placed.end, record["texts_bytes"])
 
 
 def _commits(folder: Path) -> set[LogPosition]:
     path = folder / ROLLOUTS
-    return {LogPosition(line.end, int(record_of(line, path)["texts_bytes"])) for line in _commit_lines(path)}
+    begin = begin_of(path)
+    before = {LogPosition(end, record["texts_bytes"]) for end, record in commits_of(path, begin)}
+    lines = (
+        (placed.end, checked(record_of(line, path), f"{path}: line {line.number}")) for line, placed in _commit_lines(path, begin)
+    )
+    return before | {LogPosition(end, record["texts_bytes"]) for end, record in lines}
 
 
-def _commit_lines(path: Path) -> Iterator[Line]:
-    if path.exists():
-        yield from (line for line in scan(path) if line.payload.startswith(_COMMIT))
+def _commit_lines(path: Path, begin: Begin) -> Iterator[tuple[Line, Line]]:
+    return (both for both in tail_lines(path, begin) if both[0].payload.startswith(_COMMIT))
+
+
+def _opened(path: Path, end: int) -> AppendFile:
+    return AppendFile(path, end, begin_of(path).shift)
+
+
+def _compacted(file: AppendFile, run: str, texts_bytes: int) -> tuple[AppendFile, list[Path]]:
+    """The file with its lines moved into a part, and that part; none where there were no lines."""
+    after = write_part(file.path, begin_of(file.path), file.end, run, texts_bytes)
+    if after is None:
+        return file, []
+    replace_file(file.path, [begin_line(after)])
+    file.close()
+    return _opened(file.path, file.end), [file.path.parent / after.parts[-1].name]
+
+
+def _cut(file: AppendFile, end: int) -> AppendFile:
+    """The file, with everything behind ``end`` moved aside; compacted lines come back first where the end lies among them."""
+    begin = begin_of(file.path)
+    if end < begin.end:
+        file.close()
+        expand(file.path, begin)
+        file = _opened(file.path, file.end)
+    file.cut(end)
+    return file
 
 
 def _attempt_record(pool: PromptPool, attempt: Attempt) -> dict[str, Any]:
