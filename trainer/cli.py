@@ -1,4 +1,4 @@
-"""The command line: `curricula train`, `plan`, `policies`, `warm-start`, `report`, `demo`, `simulate`, `log`."""
+"""The command line: `curricula train`, `plan`, `policies`, `warm-start`, `report`, `demo`, `simulate`, `advise`, `log`."""
 
 from __future__ import annotations
 
@@ -81,6 +81,20 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a 
     from trainer.report import write_report
 
     typer.echo(str(write_report(run)))
+
+
+@app.command()
+def advise(
+    log: Annotated[Path, typer.Argument(metavar="LOG", help="Folder of a run, or a log of another trainer.")],
+    format: Annotated[
+        str | None, typer.Option(help="Its format where it is not detected: a name, or YAML {name: ..., ...}.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
+) -> None:
+    """Say what a log shows about its run, and which recipe to try, with the evidence."""
+    from trainer.advice import advise_command
+
+    advise_command(log, format, as_json, Console())
 
 
 app.add_typer(cli_log.app, name="log")
