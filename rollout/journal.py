@@ -149,7 +149,7 @@ class AppendFile:
         """Move everything behind ``end`` into a ``discarded-*`` file beside this one."""
         size, place = os.fstat(self._fd).st_size, end + self._shift
         if size > place:
-            _move_aside(self.path, place, size)
+            move_aside(self.path, place, size)
             os.ftruncate(self._fd, place)
             os.fsync(self._fd)
         self.end = end
@@ -179,21 +179,26 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def _move_aside(path: Path, start: int, size: int) -> None:
+def move_aside(path: Path, start: int, end: int) -> Path:
+    """Copy bytes of a file, durably, into a new ``discarded-*`` file beside it, whose name is returned.
+
+    Errors: CurriculaError when the disk is full; there is no new file then.
+    """
     target = _unused(path.parent / f"discarded-{path.stem}-from-byte-{start}{path.suffix}")
     try:
         with path.open("rb") as source, target.open("xb") as copy:
             source.seek(start)
-            while chunk := source.read(2**20):
+            while chunk := source.read(min(2**20, end - source.tell())):
                 copy.write(chunk)
             copy.flush()
             os.fsync(copy.fileno())
     except OSError as error:
         target.unlink(missing_ok=True)
         if error.errno in _FULL:
-            raise _disk_full(target, size - start, error) from error
+            raise _disk_full(target, end - start, error) from error
         raise
     sync_folder(path.parent)
+    return target
 
 
 def _unused(path: Path) -> Path:

@@ -90,12 +90,12 @@ class RolloutLog:
         self._share = log_texts
         self._lock = FolderLock(folder / "lock")
         try:
-            run, committed = _last_commit(folder)
+            run, committed = last_commit(folder)
             for _ in _committed_texts(folder, committed.texts):
                 pass  # reading checks every line
             self.run = run or uuid.uuid4().hex[:12]
-            self._rollouts = _opened(folder / ROLLOUTS, committed.rollouts)
-            self._texts = _opened(folder / TEXTS, committed.texts)
+            self._rollouts = opened(folder / ROLLOUTS, committed.rollouts)
+            self._texts = opened(folder / TEXTS, committed.texts)
         except BaseException:
             self._lock.release()
             raise
@@ -230,7 +230,7 @@ def _completed(record: dict[str, Any]) -> dict[str, Any]:
 def read_texts(folder: Path) -> Iterator[dict[str, Any]]:
     """The logged texts of committed groups in order."""
     path = folder / TEXTS
-    begin, (_, committed) = begin_of(path), _last_commit(folder)
+    begin, (_, committed) = begin_of(path), last_commit(folder)
     n_bytes = begin.end
     for end, record in records_of(path, begin) if committed.texts and path.exists() else ():
         if end > committed.texts:
@@ -263,7 +263,7 @@ def _refuse_missing(path: Path, begin: Begin, checked: int, end: int) -> None:
         )
 
 
-def _last_commit(folder: Path) -> tuple[str, LogPosition]:
+def last_commit(folder: Path) -> tuple[str, LogPosition]:
     """The run that the last commit names, and where the commit ends."""
     path = folder / ROLLOUTS
     begin = begin_of(path)
@@ -293,7 +293,8 @@ def _commit_lines(path: Path, begin: Begin) -> Iterator[tuple[Line, Line]]:
     return (both for both in tail_lines(path, begin) if both[0].payload.startswith(_COMMIT))
 
 
-def _opened(path: Path, end: int) -> AppendFile:
+def opened(path: Path, end: int) -> AppendFile:
+    """The file for appending at this position; what stands behind it moves aside."""
     return AppendFile(path, end, begin_of(path).shift)
 
 
@@ -304,7 +305,7 @@ def _compacted(file: AppendFile, run: str, texts_bytes: int) -> tuple[AppendFile
         return file, []
     replace_file(file.path, [begin_line(after)])
     file.close()
-    return _opened(file.path, file.end), [file.path.parent / after.parts[-1].name]
+    return opened(file.path, file.end), [file.path.parent / after.parts[-1].name]
 
 
 def _cut(file: AppendFile, end: int) -> AppendFile:
@@ -313,7 +314,7 @@ def _cut(file: AppendFile, end: int) -> AppendFile:
     if end < begin.end:
         file.close()
         expand(file.path, begin)
-        file = _opened(file.path, file.end)
+        file = opened(file.path, file.end)
     file.cut(end)
     return file
 
