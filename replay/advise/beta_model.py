@@ -39,7 +39,7 @@ def predicted_live(alpha: Floats | float, beta: Floats | float, n: int) -> Float
     """Probability that n rollouts hold a success and a failure: 1 - E[p^n] - E[(1 - p)^n].
 
     >>> predicted_live(1.0, 1.0, 2).round(4)  # 1 - 1/3 - 1/3
-    array(0.3333)
+    np.float64(0.3333)
     """
     a, b = np.asarray(alpha, dtype=np.float64), np.asarray(beta, dtype=np.float64)
     right, wrong = np.ones(np.broadcast(a, b).shape), np.ones(np.broadcast(a, b).shape)

@@ -100,6 +100,8 @@ def percent(measured: Measured) -> str:
     >>> percent(Measured(0.5, 0.4, 0.6, 3, "steps"))
     '50.0 % [40.0, 60.0]'
     """
+    if math.isnan(measured.value):
+        return "an unknown share"
     return f"{_short(100 * measured.value)} % [{_short(100 * measured.low)}, {_short(100 * measured.high)}]"
 
 
@@ -117,8 +119,9 @@ def as_plain(finding: Finding) -> dict[str, Any]:
     """A finding as JSON values: always these keys; what is not a finite number is null."""
     plain = asdict(finding)
     for entry in plain["evidence"]:
+        known = math.isfinite(entry["value"])
         for key in ("value", "low", "high"):
-            entry[key] = entry[key] if entry[key] is not None and math.isfinite(entry[key]) else None
+            entry[key] = entry[key] if known and entry[key] is not None and math.isfinite(entry[key]) else None
     return plain
 
 

@@ -26,7 +26,7 @@ def filter_waste(run: LoggedRun) -> Finding | None:
     groups = groups_of(run)
     rejected_G = np.where(known, run.kept_G == REJECTED, np.nan)
     wasted = mean_of(run, rejected_G, groups.size_G)
-    if wasted.value < NOTICED:
+    if not wasted.value >= NOTICED:
         return None
     alive = mean_of(run, np.where(run.kept_G == REJECTED, 1.0 - groups.dead_G, np.nan))
     drawn = f"{1 / (1 - wasted.value):.2g} rollouts drawn per rollout kept" if wasted.value < 1 else "nothing was kept"

@@ -15,16 +15,16 @@ MASTERED = 0.9  # mean score; at 0.9 a group of 8 is all right with probability 
 
 @register
 def saturated(run: LoggedRun) -> Finding | None:
-    """Distributions whose mean score is surely above `MASTERED`, and what they were given."""
+    """Distributions with a mean score from `MASTERED` on, and what they were given; low severity while no interval is past it."""
     groups = groups_of(run)
     mean_K, n_K = distributions(run, groups.mean_G, groups.n_G)
     found = {
-        int(k): score
+        int(k): mean_of(run, of_distribution(run, groups.mean_G, int(k)), groups.n_G)
         for k in np.flatnonzero((n_K >= MIN_GROUPS) & (np.nan_to_num(mean_K) >= MASTERED))
-        if (score := mean_of(run, of_distribution(run, groups.mean_G, int(k)), groups.n_G)).low >= MASTERED
     }
     if not found:
         return None
+    right_G = np.where(groups.n_G > 0, groups.low_G >= 1.0, np.nan)
     names = [run.pool.distribution_names[k] for k in found]
     inside = np.isin(groups.distribution_G, list(found)).astype(np.float64)
     spent = mean_of(run, inside, groups.size_G)
@@ -36,7 +36,7 @@ def saturated(run: LoggedRun) -> Finding | None:
     )
     return Finding(
         "saturated",
-        "high" if spent.low > 0.5 else "medium",
+        "low" if not any(score.low >= MASTERED for score in found.values()) else "high" if spent.low > 0.5 else "medium",
         f"Nearly always right: {listed(names)}; {percent(spent)} of the rollouts went there.",
         (
             number("rollouts spent there", "share of rollouts", spent),
@@ -45,7 +45,7 @@ def saturated(run: LoggedRun) -> Finding | None:
                 number(
                     f"all right in {run.pool.distribution_names[k]}",
                     "share of groups",
-                    mean_of(run, of_distribution(run, groups.right_G, k)),
+                    mean_of(run, of_distribution(run, right_G, k)),
                 )
                 for k in list(found)[:5]
             ),

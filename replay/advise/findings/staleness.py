@@ -26,7 +26,7 @@ def staleness(run: LoggedRun) -> Finding | None:
         )
     lag_R = _lag(run)
     stale = mean_of(run, share_of_rollouts(run, lag_R > 0), groups_of(run).size_G)
-    if stale.value < NOTICED:
+    if not stale.value >= NOTICED:
         return None
     size = groups_of(run).size_G
     lag_G = np.bincount(run.group_R, weights=lag_R, minlength=len(run)) / np.maximum(size, 1)

@@ -15,20 +15,19 @@ HOPELESS = 0.05  # mean score; at 0.05 a group of 8 is all wrong with probabilit
 
 @register
 def starving(run: LoggedRun) -> Finding | None:
-    """Distributions whose mean score is surely below `HOPELESS`, and what they were given."""
+    """Distributions with a mean score up to `HOPELESS`, and what they were given; low severity while no interval is past it."""
     groups = groups_of(run)
     mean_K, n_K = distributions(run, groups.mean_G, groups.n_G)
     found = {
-        int(k): score
+        int(k): mean_of(run, of_distribution(run, groups.mean_G, int(k)), groups.n_G)
         for k in np.flatnonzero((n_K >= MIN_GROUPS) & (np.nan_to_num(mean_K, nan=1.0) <= HOPELESS))
-        if (score := mean_of(run, of_distribution(run, groups.mean_G, int(k)), groups.n_G)).high <= HOPELESS
     }
     if not found:
         return None
     names = [run.pool.distribution_names[k] for k in found]
     inside = np.isin(groups.distribution_G, list(found))
     spent = mean_of(run, inside.astype(np.float64), groups.size_G)
-    wrong = mean_of(run, np.where(inside, groups.wrong_G, np.nan))
+    wrong = mean_of(run, np.where(inside & (groups.n_G > 0), groups.high_G <= 0.0, np.nan))
     some = wrong.value < 1.0
     suggestions = []
     if int((n_K > 0).sum()) > len(found):
@@ -45,7 +44,7 @@ def starving(run: LoggedRun) -> Finding | None:
         )
     return Finding(
         "starving",
-        "high" if spent.low > 0.5 else "medium",
+        "low" if not any(score.high <= HOPELESS for score in found.values()) else "high" if spent.low > 0.5 else "medium",
         f"Nearly always wrong: {listed(names)}; {percent(spent)} of the rollouts went there, {percent(wrong)} of "
         "those groups are all "
         "wrong.",

@@ -31,7 +31,7 @@ def truncation(run: LoggedRun) -> Finding | None:
     share_G = share_of_rollouts(run, cut_R)
     size = groups_of(run).size_G
     cut = mean_of(run, share_G, size)
-    if cut.value < NOTICED:
+    if not cut.value >= NOTICED:
         return None
     evidence = [number(f"rollouts truncated ({how})", "share of rollouts", cut)]
     scored = np.isfinite(run.score_R)

@@ -32,7 +32,7 @@ def verifier_failures(run: LoggedRun) -> Finding | None:
         return not_estimable("verifier_failures", "how many rollouts have no score because something failed", ["status"])
     size, share_G = groups_of(run).size_G, share_of_rollouts(run, failed_R)
     failed = mean_of(run, share_G, size)
-    if failed.value < NOTICED:
+    if not failed.value >= NOTICED:
         return None
     kinds = [status for status in FAILURES if (run.status_R == status).any()]
     of_kind = {kind: mean_of(run, share_of_rollouts(run, run.status_R == kind), size) for kind in kinds}

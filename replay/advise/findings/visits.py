@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def visits(run: LoggedRun) -> Finding | None:
     drift = ratio(step, one, cluster, of, (-math.inf, math.inf))
     moved = ratio(step**2 - groups.noise_G[later] - groups.noise_G[earlier], one, cluster, of, (-math.inf, math.inf))
     often = visits_per_prompt(run)
-    gap = after["live"].low - after["dead"].high
+    gap = _Gap(after["live"].low - after["dead"].high, after["live"].high - after["dead"].low)
     said = (
         f" After a live visit {percent(after['live'])} of the groups are live, after a dead one {percent(after['dead'])}."
         if after["live"].n and after["dead"].n
@@ -48,7 +49,7 @@ def visits(run: LoggedRun) -> Finding | None:
     )
     return Finding(
         "visits",
-        "medium" if gap > PERSISTS else "low",
+        "medium" if gap.low > PERSISTS else "low",
         f"A prompt came {often:.1f} times.{said} Its true pass rate moves by {_root(moved):.2f} (root mean square) from visit to "
         f"visit, on average by {drift.value:+.3f} [{drift.low:+.3f}, {drift.high:+.3f}].",
         (
@@ -62,12 +63,21 @@ def visits(run: LoggedRun) -> Finding | None:
     )
 
 
+class _Gap(NamedTuple):
+    """Least and largest difference of the live shares that both intervals allow."""
+
+    low: float
+    high: float
+
+
 def _root(moved: Measured) -> float:
     return math.sqrt(max(moved.value, 0.0))
 
 
-def _suggestions(often: float, gap: float) -> tuple[Suggestion, ...]:
-    if gap <= PERSISTS:
+def _suggestions(often: float, gap: _Gap) -> tuple[Suggestion, ...]:
+    if gap.low <= PERSISTS <= gap.high:
+        return ()  # not told apart
+    if gap.high < PERSISTS:
         return (
             Suggestion("the last outcome tells little about the next: a belief per prompt has little to hold", recipe="uniform"),
         )
