@@ -21,6 +21,7 @@ from curricula.visits import inclusion
 
 Weigh = Callable[[Ints, float], Floats]  # open prompts of one distribution, expected number -> their inclusion probabilities
 PER_SEAT, LEAST_CANDIDATES = 64, 4096  # open prompts of a distribution that are weighed
+PART = 16_384  # prompts that are scored at a time
 NEAR_WHOLE = 1e-9  # sums of probabilities this close to a whole number are whole, relative to the sum
 SMALLEST = float(np.finfo(np.float64).tiny)
 FAR = 200.0  # exponents this far above a taken prompt's are as good as infinite: exp(200) outweighs any pool
@@ -35,11 +36,22 @@ class OpenArm(NamedTuple):
     drawn: int  # how many are taken this time
 
 
+def by_parts(rule: Callable[[Ints], Floats], prompt_n: Ints) -> Floats:
+    """(n,) what a rule says of each prompt, asked part by part: what it computes on the way stays in the processor's cache."""
+    value_n = np.empty(len(prompt_n))
+    for start in range(0, len(prompt_n), PART):
+        value_n[start : start + PART] = rule(prompt_n[start : start + PART])
+    return value_n
+
+
 def open_arms(pool: PromptPool, quota: Quota) -> Iterator[OpenArm]:
     """The distributions that give a prompt, in name order, with all their open prompts."""
+    blocks = bool(quota.blocked_N.any())
     for k in pool.name_order_K[quota.asked_K[pool.name_order_K]]:
         member = pool.members(k)
-        yield OpenArm(member[~quota.blocked_N[member]], 1.0, float(quota.expected_K[k]), int(quota.drawn_K[k]))
+        yield OpenArm(
+            member[~quota.blocked_N[member]] if blocks else member, 1.0, float(quota.expected_K[k]), int(quota.drawn_K[k])
+        )
 
 
 def sampled_arms(pool: PromptPool, quota: Quota, rng: np.random.Generator, per_seat: int, least: int = 1) -> Iterator[OpenArm]:
@@ -83,7 +95,9 @@ def _drawn(
 ) -> Selection:
     prompts, propensities = [np.empty(0, np.int64)], [np.empty(0)]
     for arm in arms:
-        probability = (1 - floor) * weigh(arm.prompt_n, arm.expected) + floor * arm.expected / len(arm.prompt_n)
+        probability = weigh(arm.prompt_n, arm.expected)
+        if floor:
+            probability = (1 - floor) * probability + floor * arm.expected / len(arm.prompt_n)
         if quota.tell is not None:
             quota.tell(arm.prompt_n, np.minimum(probability, 1.0))
         place = systematic(probability, arm.drawn, rng)
@@ -150,15 +164,22 @@ def proportional(weight_n: Floats, expected: float) -> Floats:
 
     Where too few weights are positive, the rest is spread evenly over the others. A weight that is not a finite number counts as 0.
     """
-    weight_n = np.where(np.isfinite(weight_n) & (weight_n > 0), weight_n, 0.0)
-    weight_n = weight_n / max(float(weight_n.max()), SMALLEST)  # so that no sum overflows
-    n_positive = int(np.count_nonzero(weight_n))
+    least, most = float(weight_n.min()), float(weight_n.max())
+    if not (least > 0 and most < np.inf):  # NaN too
+        weight_n = np.where(np.isfinite(weight_n) & (weight_n > 0), weight_n, 0.0)
+        least, most = 0.0, float(weight_n.max())
+    unit = max(most, SMALLEST)
+    weight_n = weight_n / unit  # so that no sum overflows
+    n_positive = len(weight_n) if least / unit > 0 else int(np.count_nonzero(weight_n))
     if n_positive <= expected:
         probability_n = (weight_n > 0).astype(np.float64)
         probability_n[weight_n == 0] = (expected - n_positive) / max(len(weight_n) - n_positive, 1)
         return probability_n
-    share_n = weight_n * (expected / weight_n.sum())
-    return share_n if share_n.max() < 1.0 else _capped(weight_n, expected)
+    scale = expected / weight_n.sum()
+    if most / unit * scale >= 1.0:  # the largest share
+        return _capped(weight_n, expected)
+    weight_n *= scale
+    return weight_n
 
 
 def _capped(weight_n: Floats, expected: float) -> Floats:

@@ -7,6 +7,7 @@ array([0.5, 1. , 0.5, 0. ])
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,11 @@ from curricula.visits import rungs
 NOTHING = np.empty(0, np.int64)
 
 
-def certain_then(rung_n: NDArray[np.int32], expected: float, decide: Callable[[Ints, float], Floats]) -> Floats:
+def certain_then(rung_n: NDArray[np.integer[Any]], expected: float, decide: Callable[[Ints, float], Floats]) -> Floats:
     """(n,) inclusion probabilities: lower rungs go first, and ``decide`` shares what is left of the number within the last rung."""
     found = rungs(rung_n, NOTHING, int(np.ceil(expected)))
+    if len(found[0]) == len(rung_n):
+        return decide(found[0], expected)
     probability_n = np.zeros(len(rung_n))
     n_certain = sum(map(len, found[:-1]))  # below the ceiling, so never above a drawn quota
     for rung in found[:-1]:

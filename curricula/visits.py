@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,18 +55,25 @@ def moved_visits(state: Visits, place_N: Ints, start_K: Ints) -> Visits:
     return Visits(visits_N, level_K, left_K)
 
 
-def rungs(visits: NDArray[np.int32], blocked: Ints, need: int) -> list[Ints]:
+def rungs(visits: NDArray[np.integer[Any]], blocked: Ints, need: int) -> list[Ints]:
     """Unblocked places grouped by visits, fewest first, until ``need`` of them are there."""
-    is_open = np.ones(len(visits), dtype=np.bool_)
-    is_open[blocked] = False
-    place = np.flatnonzero(is_open)
     found: list[Ints] = []
-    while need > 0 and len(place):
-        here = visits[place] == visits[place].min()
-        found.append(place[here])
+    place = _all_but(blocked, len(visits)) if len(blocked) else None  # None = all: most calls need one rung and no list of places
+    value = visits if place is None else visits[place]
+    while need > 0 and len(value):
+        here = value == value.min()
+        found.append(np.flatnonzero(here) if place is None else place[here])
         need -= len(found[-1])
-        place = place[~here]
+        if need > 0:
+            place = np.flatnonzero(~here) if place is None else place[~here]
+            value = visits[place]
     return found
+
+
+def _all_but(blocked: Ints, n: int) -> Ints:
+    is_open = np.ones(n, dtype=np.bool_)
+    is_open[blocked] = False
+    return np.flatnonzero(is_open)
 
 
 def inclusion(expected: float, n_before: Ints | int, size: int) -> Floats:

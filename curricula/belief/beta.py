@@ -60,8 +60,8 @@ class BetaCounts:
 
     def estimate(self, state: BetaState, pool: PromptPool, prompt_B: Ints) -> Estimate:
         alpha_0, beta_0 = prior_counts(pool, prompt_B, self.prior_alpha, self.prior_beta, self.prior_strength)
-        kept = self._kept(state.version - state.stamp_N[prompt_B])
-        return Estimate(alpha_0 + kept * state.success_N[prompt_B], beta_0 + kept * state.failure_N[prompt_B])
+        kept = self._kept(state.version - state.stamp_N.take(prompt_B))
+        return Estimate(alpha_0 + kept * state.success_N.take(prompt_B), beta_0 + kept * state.failure_N.take(prompt_B))
 
     def update(self, state: BetaState, pool: PromptPool, feedback: Feedback) -> BetaState:
         prompt, n_success, n_failure, version = by_group(feedback.outcome)
@@ -76,5 +76,5 @@ class BetaCounts:
 
     def _kept(self, age: Ints) -> Floats:
         if len(age) > MANY and age.max() < len(age):  # one power per age, not one per prompt
-            return np.asarray(np.power(1.0 - self.forgetting, np.arange(age.max() + 1))[age])
+            return np.asarray(np.power(1.0 - self.forgetting, np.arange(age.max() + 1)).take(age))
         return np.power(1.0 - self.forgetting, age)

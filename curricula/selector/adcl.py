@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curricula.growth import row_in
-from curricula.inclusion import choose, top
+from curricula.inclusion import by_parts, choose, top
 from curricula.ladder import certain_then, pass_rate_order
 from curricula.registry import register
 from curricula.stages import Believed, Quota
@@ -60,9 +60,15 @@ class Adcl:
 
     def select(self, state: AdclState, pool: PromptPool, quota: Quota, believed: Believed, rng: np.random.Generator) -> Selection:
         def weigh(prompt_n: Ints, expected: float) -> Floats:
-            place_n = pool.place_N[prompt_n]
+            k = pool.distribution_N[prompt_n[0]]
+            whole = len(prompt_n) == pool.size_K[k]  # then its places are a range
+            place_n = slice(pool.start_K[k], pool.start_K[k + 1]) if whole else pool.place_N[prompt_n]
             rung_n = state.visits.visits_N[place_n] * np.int32(self.slices) + state.slice_of_N[place_n]
-            return certain_then(rung_n, expected, lambda at, n: top(believed(prompt_n[at]).mean_B, n))
+
+            def decide(at: Ints, n: float) -> Floats:
+                return top(by_parts(lambda part: believed(part).mean_B, prompt_n[at]), n)
+
+            return certain_then(rung_n, expected, decide)
 
         return choose(pool, quota, weigh, 0.0, rng)
 

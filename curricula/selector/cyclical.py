@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from curricula.inclusion import choose, proportional
+from curricula.inclusion import by_parts, choose, proportional
 from curricula.ladder import certain_then
 from curricula.registry import register
 from curricula.stages import Believed, Quota
@@ -69,8 +69,13 @@ class Cyclical:
         self, state: CyclicalState, pool: PromptPool, quota: Quota, believed: Believed, rng: np.random.Generator
     ) -> Selection:
         def weigh(prompt_n: Ints, expected: float) -> Floats:
-            came_n = (state.epoch_N[prompt_n] == state.epoch_K[pool.distribution_N[prompt_n]]).astype(np.int32)
-            return certain_then(came_n, expected, lambda at, n: proportional(self._scores(believed(prompt_n[at])), n))
+            came_n = state.epoch_N.take(prompt_n) == state.epoch_K[pool.distribution_N[prompt_n[0]]]
+
+            def decide(at: Ints, n: float) -> Floats:
+                asked_n = prompt_n if len(at) == len(prompt_n) else prompt_n[at]
+                return proportional(by_parts(lambda part: self._scores(believed(part)), asked_n), n)
+
+            return certain_then(came_n.view(np.int8), expected, decide)
 
         return choose(pool, quota, weigh, 0.0, rng)
 
