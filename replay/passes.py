@@ -29,7 +29,7 @@ from replay.types import LoggedRun
 
 SMALL_POOL = 20_000  # prompts up to which the prediction for the recipe's whole plan is summed, not drawn
 Advantages = Callable[[Outcome], Floats]  # (R,) as the run gave them to its curriculum
-Ahead = Callable[[int], bool]  # did the run plan step + 1 before it had learned from step?
+Ahead = Callable[[int], bool]  # did the run plan this step before it had learned from the one before it?
 
 
 class Predicted(NamedTuple):
@@ -96,7 +96,7 @@ def walk(
     for decision in decisions(run):
         if decision.step != step:
             _learn(curriculum, in_flight, advantages)
-            in_flight = waiting if waiting and ahead(step) else []
+            in_flight = waiting if waiting and ahead(decision.step) else []
             if not in_flight:
                 _learn(curriculum, waiting, advantages)
             waiting, step = [], decision.step

@@ -128,6 +128,43 @@ def simulate(  # noqa: PLR0913 - every option is a number of the simulated world
     simulate_command(recipes or (), setting, sweep or (), effort, Console())
 
 
+@app.command()
+def replay(
+    log: Annotated[Path, typer.Argument(metavar="LOG", help="Folder of a run, or the rollout log of another trainer.")],
+    policies: Annotated[
+        list[str] | None, typer.Option("--policy", metavar="RECIPE", help="Recipe name or file; repeatable.")
+    ] = None,
+    log_format: Annotated[str | None, typer.Option("--format", help="Format of the log; by default it is detected.")] = None,
+    rollouts: Annotated[int | None, typer.Option(help="Rollouts per group that a recipe may spend; by default the log's.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the recipes' own draws.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results; by default a new one, runs/replay.")] = None,
+) -> None:
+    """What other recipes would have chosen, spent and kept at the logged states; no accuracy, no speed-up."""
+    from trainer.replay_log.command import Options, replay_command
+
+    options = Options(log_format, rollouts, seed, out or _free(Path("runs/replay")))
+    replay_command(log, policies or (), options, Console())
+
+
+@app.command()
+def twin(  # noqa: PLR0913 - every option is one decision of the user
+    log: Annotated[Path, typer.Argument(metavar="LOG", help="Folder of a run, or the rollout log of another trainer.")],
+    recipes: Annotated[list[str] | None, typer.Argument(metavar="[RECIPE]...", help="Recipe names or files.")] = None,
+    start: Annotated[str, typer.Option("--from", help="start: before the log's first step; end: after its last.")] = "start",
+    anyway: Annotated[bool, typer.Option("--anyway", help="Run on even where the hold-out check failed.")] = False,
+    draws: Annotated[int, typer.Option(help="Draws of the fitted parameters.")] = 20,
+    seeds: Annotated[int, typer.Option(help="Runs per draw.")] = 2,
+    log_format: Annotated[str | None, typer.Option("--format", help="Format of the log; by default it is detected.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results; by default a new one, runs/twin.")] = None,
+    processes: Annotated[int, typer.Option(help="Runs at a time.")] = 2,
+) -> None:
+    """SIMULATION: fit a learner to a log, check it on the second half, run recipes forward; no evidence about your model."""
+    from trainer.twin.command import Task, format_of, twin_command
+
+    task = Task(start, anyway, draws, seeds, processes, out or _free(Path("runs/twin")))
+    twin_command(log, format_of(log_format), recipes or (), task, Console())
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; what the user can mend is one red message and exit code 2, never a traceback."""
     try:

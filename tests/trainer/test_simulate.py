@@ -18,7 +18,8 @@ from rollout.collector import Collector
 from rollout.settings import RolloutSettings
 from trainer.advantages import group_advantages
 from trainer.cli import main
-from trainer.simulate.command import Effort, read_recipes, setting_of, simulate_command
+from trainer.recipe_words import read_recipes
+from trainer.simulate.command import Effort, setting_of, simulate_command
 from trainer.simulate.compare import N_POINTS, areas, compare, on_grid, reach, with_marks
 from trainer.simulate.oracle import nearest_half
 from trainer.simulate.run import Run, collect, groups_wanted, simulate

@@ -10,9 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from curricula.recipes import RECIPES, read
-from curricula.types import CurriculaError, known_or_raise
-from trainer import strict_yaml
+from curricula.types import CurriculaError
+from trainer.recipe_words import read_recipes
 from trainer.simulate import NOTE
 from trainer.simulate.compare import Comparison, OnDone, Recipes, compare, with_marks
 from trainer.simulate.files import write_comparison, write_map
@@ -41,24 +40,6 @@ def simulate_command(words: Sequence[str], setting: Setting, sweep: Sequence[str
     console.print(f"\n{NOTE}", style="yellow", highlight=False)
 
 
-def read_recipes(words: Sequence[str]) -> Recipes:
-    """Recipes by name or by YAML file (its ``curriculum``); without a word, every named one that is not ``*_published``.
-
-    Errors: CurriculaError for an unknown name, a file without a curriculum, or one that does not build.
-    """
-    recipes = {}
-    for word in words or [name for name in RECIPES if not name.endswith("_published")]:
-        is_file = word.endswith((".yaml", ".yml"))
-        label = Path(word).stem if is_file else word
-        if label in recipes:
-            raise CurriculaError(f"simulate: two recipes are called {label!r}; give the file another name")
-        recipes[label] = _curriculum_of(Path(word)) if is_file else word
-        if not is_file:
-            known_or_raise("recipe", word, tuple(RECIPES))
-        read(recipes[label])
-    return recipes
-
-
 def setting_of(given: Mapping[str, float | None], overrides: Sequence[str]) -> Setting:
     """The setting that options (None = left out) and ``key=value`` overrides lead to; ``visits`` last."""
     values = {key: value for key, value in given.items() if value is not None}
@@ -74,14 +55,6 @@ def setting_of(given: Mapping[str, float | None], overrides: Sequence[str]) -> S
     for key in sorted(values, key=lambda key: key == "visits"):
         setting = setting.with_value(key, values[key])
     return setting
-
-
-def _curriculum_of(path: Path) -> str | dict[str, object]:
-    data = strict_yaml.load_file(path)
-    found = data.get("curriculum") if isinstance(data, Mapping) else None
-    if not isinstance(found, str | Mapping):
-        raise CurriculaError(f"{path}: expected a key 'curriculum' with a recipe's name or a policy per stage")
-    return found if isinstance(found, str) else dict(found)
 
 
 def _show_comparison(recipes: Recipes, setting: Setting, effort: Effort, console: Console) -> None:

@@ -1,0 +1,46 @@
+"""A log with what is known of the run that wrote it."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from replay.evaluate import Terms
+from replay.own_run import log_folder
+from replay.sources import load
+from replay.types import LoggedRun
+from trainer.cli_log import run_folder
+from trainer.recipe import Recipe, load_recipe
+from trainer.resume import RECIPE
+from trainer.verify_log import feedback_advantages, prompts_of
+
+
+class Source(NamedTuple):
+    """What there is to replay."""
+
+    run: LoggedRun
+    terms: Terms
+    recipe: Recipe | None  # of a run of this project
+    folder: Path | None  # of that run
+
+
+def source(path: Path, log_format: str | None = None, rollouts_per_group: int | None = None) -> Source:
+    """A log of any trainer; a run of this project comes with its recipe, so with its whole pool and its order of events.
+
+    Of any other log the pool is made of the prompts that it names, and its steps are taken as learned from one after the other.
+    Errors: CurriculaError when the log cannot be read.
+    """
+    folder = run_folder(path)
+    if log_format is not None or log_folder(path) is None or not (folder / RECIPE).is_file():
+        return Source(load(path, log_format), Terms(rollouts_per_group=rollouts_per_group), None, None)
+    recipe = load_recipe(folder / RECIPE)
+    run = load(folder, pool=prompts_of(recipe).pool)
+    terms = Terms(partial(_ahead, recipe), partial(feedback_advantages, recipe.learner.advantage), rollouts_per_group)
+    return Source(run, terms, recipe, folder)
+
+
+def _ahead(recipe: Recipe, step: int) -> bool:
+    """Was step planned before the run had learned from the one before it?"""
+    run = recipe.run
+    return run.mode == "one_step_ahead" and step > 0 and step % run.checkpoint_every != 0
