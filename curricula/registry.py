@@ -123,7 +123,7 @@ class Description:
     stage: str
     name: str
     summary: str  # first line of the docstring
-    source: str  # arXiv ids that the docstring names, or "ours"
+    source: str  # see `source_of`
     defaults: dict[str, Any]
     state_bytes_per_prompt: float
     state_bytes_per_distribution: float
@@ -137,8 +137,21 @@ def describe() -> list[Description]:
 def _description(stage: str, name: str) -> Description:
     policy = find(stage, name)
     text = policy.__doc__ or ""
-    source = ", ".join(dict.fromkeys(re.findall(r"arXiv (\d{4}\.\d{4,5})", text))) or "ours"
-    return Description(stage, name, text.strip().splitlines()[0], source, parameters(policy), *_state_growth(policy()))
+    summary = text.strip().splitlines()[0]
+    return Description(stage, name, summary, source_of(text), parameters(policy), *_state_growth(policy()))
+
+
+def source_of(docstring: str) -> str:
+    """Where a rule comes from: the arXiv ids that its docstring names; else what its first line ends with, a source or "ours".
+
+    >>> source_of("Weights for arms. EXP3.S (Auer et al. 2002)."), source_of("Equal shares. Ours; a baseline.")
+    ('EXP3.S (Auer et al. 2002)', 'ours')
+    """
+    if ids := dict.fromkeys(re.findall(r"arXiv\s+(\d{4}\.\d{4,5})", docstring)):
+        return ", ".join(ids)
+    _, *further = re.split(r"\. (?=[^\W\d])", docstring.strip().partition("\n")[0])
+    named = further[-1].removesuffix(".") if further else "Ours"
+    return "ours" if named.startswith("Ours") else named
 
 
 def _state_growth(policy: Any) -> tuple[float, float]:

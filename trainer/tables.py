@@ -19,7 +19,7 @@ from trainer.progress import bar
 def policies_table() -> Table:
     """Every registered policy: stage, name, what it does, source, state size and defaults."""
     table = _table("policies")
-    for title in ("stage", "name", "what it does, arXiv, state, defaults"):
+    for title in ("stage", "name", "what it does, source, state, defaults"):
         table.add_column(title, overflow="fold", no_wrap=title in ("stage", "name"))
     stage = ""
     for entry in describe():

@@ -77,6 +77,19 @@ def test_describe_tells_defaults_and_state_sizes():
     assert rows["selector", "uniform"].state_bytes_per_prompt == 4
 
 
+def test_sources_without_an_arxiv_number_are_named():
+    source = {(row.stage, row.name): row.source for row in describe()}
+    assert source["distribution", "exp3"] == "EXP3.S (Auer, Cesa-Bianchi, Freund and Schapire 2002)"
+    assert source["distribution", "pac"] == "PAC (Progress-Augmented Advantage Curriculum)"
+    assert source["selector", "space"] == "SPaCE, ICML 2021; ours for LLMs"
+    assert source["filter", "advantage_gate"] == "prime-rl's advantage-range gate; on the scale of scores, ours"
+    assert source["distribution", "dump_ucb"] == "2504.09710"
+    assert source["belief", "gaussian_process"] == "2602.01601", "the number stands on the next line"
+    assert {source["distribution", name] for name in ("fixed", "uniform", "thompson")} == {"ours"}
+    assert source["selector", "sequential"] == source["belief", "pooled"] == "ours"
+    assert all(named and not named.endswith(".") for named in source.values())
+
+
 def test_a_name_is_taken_once():
     @dataclasses.dataclass(frozen=True)
     class Other:
