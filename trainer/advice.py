@@ -14,10 +14,14 @@ from replay.advise import Finding, advise, as_plain
 from replay.advise.finding import Severity
 from replay.advise.intervals import clusters, has_steps
 from replay.sources import load
-from replay.types import LoggedRun
+from replay.types import Lack, LoggedRun
 from trainer import strict_yaml
 
 STYLE: dict[Severity, str] = {"high": "bold red", "medium": "yellow", "low": "cyan", "not estimable": "dim"}
+CAVEATS: dict[Lack, str] = {
+    "rejected groups": "rejected groups are not in this log: shares are of the others\n",
+    "group id": "the log has no group ids: groups were put together from its rows\n",
+}
 CLAIM = (
     "These are facts about the logged run, not promises: no log tells what another recipe would have reached. Compare with uniform "
     "at equal rollouts; docs/choosing.md says when which recipe won, tied or lost, and at what cost."
@@ -69,7 +73,7 @@ def _head(run: LoggedRun) -> Text:
         (run.source, "bold"),
         f"\n{len(run):,} groups, {len(run.group_R):,} rollouts, {len(run.pool):,} prompts in {run.pool.n_distributions:,} "
         f"distribution{'' if run.pool.n_distributions == 1 else 's'}{steps}; intervals are 95 %, over {clusters(run)[1]}\n",
-        "rejected groups are not in this log: shares are of the others\n" if "rejected groups" in run.lacks else "",
+        *(text for lack, text in CAVEATS.items() if lack in run.lacks),
     )
 
 

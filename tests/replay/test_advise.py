@@ -27,8 +27,10 @@ from replay.advise.findings.budgets import FORGETTING, OFTEN, _beliefs
 from replay.advise.groups import groups_of, next_visits
 from replay.advise.intervals import mean_of, thirds
 from replay.importers import read
+from replay.sources import load
 from replay.subsampling import Tally, tally
 from replay.types import Lack, LoggedRun
+from tests.trainer.made_run import made_run
 from trainer.cli import main
 from trainer.recipe import load_recipe
 
@@ -423,7 +425,7 @@ def test_the_model_is_a_beta() -> None:
     assert fitted(Tally(np.full(4, 8), np.zeros(4, dtype=np.int64))) is None
 
 
-# ---------------------------------------------------------------------------------------------------------------- waste and failures
+# ---------------------------------------------------------------------------------------------------------- waste and failures
 
 
 def test_filter_waste() -> None:
@@ -494,7 +496,7 @@ def test_verifier_failures() -> None:
     assert value(finding, "rollouts that failed") == pytest.approx(30 / 480)
     assert value(finding, "timeout") == pytest.approx(20 / 480)
     assert value(finding, "failed in slow") == pytest.approx(30 / 160)
-    assert finding.suggestions[0].setting.startswith("rollout.verifier.deadline_s")
+    assert "deadline" in finding.suggestions[0].why
     assert silent(run, "verifier_failures")
     assert unknown(replace(run, lacks=frozenset({"status"})), "verifier_failures") == ("status",)
 
@@ -616,6 +618,17 @@ def test_doctests() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------- real logs
+
+
+def test_a_run_of_this_project(tmp_path: Path) -> None:
+    """One rollout in fifty times out there, the filter keeps live groups, and levels set the pass rate."""
+    run = load(made_run(tmp_path / "made", n_steps=40))
+    findings = {finding.name: finding for finding in advise(run)}
+    assert value(findings["verifier_failures"], "timeout") == pytest.approx(np.mean(run.status_R == Status.TIMEOUT))
+    assert value(findings["filter_waste"], "rejected groups that had signal") == 0.0
+    assert value(findings["filter_waste"], "groups kept") == run.kept_G.sum()
+    assert recipes(findings["levels"]) == {"dump_ucb", "sec"}
+    assert not {"staleness", "logging_gaps", "reward_scale"} & set(findings)
 
 
 @needs_data

@@ -66,11 +66,9 @@ def budgets(run: LoggedRun) -> Finding | None:
     return Finding(
         "budgets",
         "medium" if helps and often else "low",
-        f"Knowing the earlier visits, the knapsack would have moved {100 * moved:.0f} % of the rollouts; predicted at "
-        "equal rollouts: "
-        f"live groups {gains[0]}, rollouts in live groups {gains[1]}. {100 * exact:.0f} % of the groups are exact, "
-        "the larger ones a "
-        "model's prediction.",
+        f"Knowing the earlier visits, the knapsack would have moved {100 * moved:.0f} % of the rollouts. Predicted at equal "
+        f"rollouts: live groups {gains[0]}, rollouts in live groups {gains[1]}. {100 * exact:.0f} % of the groups are exact, the "
+        "larger ones a model's prediction.",
         (
             counted("rollouts that the knapsack would move", moved, "share of rollouts", int(done.spent_G.sum()), "rollouts"),
             number("gain in live groups", "share of groups", of_groups, "model"),
@@ -85,21 +83,17 @@ def budgets(run: LoggedRun) -> Finding | None:
             ),
             *_check(done),
         ),
-        (
-            Suggestion(
-                "prompts come back often and it predicts more signal at equal rollouts; the belief decides, so "
-                "compare with uniform",
-                recipe="knapsack",
-            ),
-        )
-        if helps and often
-        else (
-            Suggestion(
-                "even groups: uneven ones are not predicted to add signal here, or prompts come back too rarely", recipe="uniform"
-            ),
-        ),
+        (_suggestion(helps, often),),
         "live shares of a knapsack run that are no higher than those of even groups at equal rollouts",
     )
+
+
+def _suggestion(helps: bool, often: bool) -> Suggestion:
+    if helps and often:
+        return Suggestion("prompts come back often and it predicts more signal; its belief decides", recipe="knapsack")
+    if helps:
+        return Suggestion("even groups: prompts come back more rarely than where the knapsack won in our maps", recipe="uniform")
+    return Suggestion("even groups: no gain of uneven ones can be shown here", recipe="uniform")
 
 
 def _gain(done: Replayed, gain_G: Floats, weight_G: Floats) -> Measured:

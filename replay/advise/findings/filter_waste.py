@@ -47,8 +47,8 @@ def filter_waste(run: LoggedRun) -> Finding | None:
         f"signal.{refills}",
         tuple(evidence),
         _suggestions(run, alive.low > ALIVE),
-        "equal-rollout runs in which the filtered one ends higher: fuller batches can be worth their price, which a "
-        "log cannot show",
+        "equal-rollout runs in which the filtered one ends higher: fuller batches can be worth their price, which a log cannot "
+        "show",
     )
 
 

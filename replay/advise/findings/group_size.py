@@ -44,9 +44,8 @@ def group_size(run: LoggedRun) -> Finding | None:
         return Finding(
             "group_size",
             "medium",
-            f"Groups of {n} are small for these pass rates: {percent(at_n)} of them have signal; a model fitted to "
-            "the log predicts "
-            f"{100 * double:.0f} % for groups of {2 * n}. At equal rollouts that is half as many groups.",
+            f"Groups of {n} are small for these pass rates: {percent(at_n)} of them have signal; a model fitted to the log "
+            f"predicts {100 * double:.0f} % for groups of {2 * n}. At equal rollouts that is half as many groups.",
             tuple(evidence),
             (
                 Suggestion(
@@ -61,11 +60,9 @@ def group_size(run: LoggedRun) -> Finding | None:
     return Finding(
         "group_size",
         "low",
-        f"Groups of {n // 2} would have had signal nearly as often as groups of {n}: {percent(kept)} against "
-        f"{percent(at_n)}, exact "
-        f"over sub-groups. At equal rollouts that is {2 * kept.value / at_n.value:.2g} times as many live groups, "
-        "each with a rougher "
-        "mean to compare with.",
+        f"Groups of {n // 2} would have had signal nearly as often as groups of {n}: {percent(kept)} against {percent(at_n)}, "
+        f"exact over sub-groups. At equal rollouts that is {2 * kept.value / at_n.value:.2g} times as many live groups, each "
+        "with a rougher mean to compare with.",
         tuple(evidence),
         (
             Suggestion(

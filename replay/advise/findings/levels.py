@@ -80,8 +80,8 @@ def _finding(run: LoggedRun, share: Measured, sums: Floats) -> Finding | None:
         return Finding(
             "levels",
             "medium",
-            f"{said} distributions (mean scores {mean_K.min():.2f} to {mean_K.max():.2f}): choosing among them "
-            "chooses the difficulty.",
+            f"{said} distributions (mean scores {mean_K.min():.2f} to {mean_K.max():.2f}): choosing among them chooses the "
+            "difficulty.",
             evidence,
             (
                 Suggestion("distributions tell the difficulty and each had many groups; compare with uniform", recipe="dump_ucb"),

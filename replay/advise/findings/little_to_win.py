@@ -22,9 +22,8 @@ def little_to_win(run: LoggedRun) -> Finding | None:
     return Finding(
         "little_to_win",
         "low",
-        f"{percent(live)} of the groups carry signal, so leaving out the others saves at most "
-        f"{100 * (1 - live.value):.2g} % of the "
-        "groups.",
+        f"{percent(live)} of the groups carry signal, so leaving out the others saves at most {100 * (1 - live.value):.2g} % of "
+        "the groups.",
         (number("groups with signal", "share of groups", live),),
         (Suggestion("there is little that selection or a filter could leave out", recipe="uniform"),),
         "signal that differs much among live groups: then choosing the best of them could still matter, which a log cannot show",

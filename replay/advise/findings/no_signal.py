@@ -30,7 +30,7 @@ def no_signal(run: LoggedRun) -> Finding | None:
     wrong, right = (mean_of(run, value) for value in (groups.wrong_G, groups.right_G))
     sentence = (
         f"{percent(dead)} of the groups had equal scores and so no group-relative signal: {percent(wrong)} all wrong, "
-        f"{percent(right)} all right. Leaving them out would save at most that share."
+        f"{percent(right)} all right. Leaving them out saves at most what was spent on them."
     )
     if worse := _worse(run, groups, dead.value):
         names = [f"{run.pool.distribution_names[k]} {100 * share:.0f} %" for k, share in worse]
@@ -42,16 +42,16 @@ def no_signal(run: LoggedRun) -> Finding | None:
         evidence + _worst(run, groups, worse),
         (
             Suggestion(
-                f"updates of full batches of live groups; each rollout trained on would have cost {1 / (1 - dead.value):.2g} drawn "
-                "ones here, so compare with uniform at equal rollouts",
+                f"updates of full batches of live groups; each rollout trained on would have cost {1 / (1 - dead.value):.2g} "
+                "drawn ones here, so compare with uniform at equal rollouts",
                 recipe="nonzero_variance",
             ),
             Suggestion("the same run without any selection: the control of every other suggestion", recipe="uniform"),
         )
         if dead.value < 1
         else (Suggestion("no group has signal, so no choice among these prompts finds any", change="easier or harder prompts"),),
-        "a log of the same prompts and weights in which the share is small; or a trainer whose advantage is not "
-        "relative to the group",
+        "a log of the same prompts and weights in which the share is small; or a trainer whose advantage is not relative to the "
+        "group",
     )
 
 

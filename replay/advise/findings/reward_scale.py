@@ -28,8 +28,8 @@ def reward_scale(run: LoggedRun) -> Finding | None:
         return Finding(
             "reward_scale",
             "high" if n_scored >= 100 else "medium",
-            f"Every one of the {n_scored:,} scores is {high:g}: no reward differs from any other, so nothing can be "
-            "learned or chosen.",
+            f"Every one of the {n_scored:,} scores is {high:g}: no reward differs from any other, so nothing can be learned or "
+            "chosen.",
             (
                 counted("different scores", 1, "values", n_scored, "rollouts"),
                 counted("the score", high, "score", n_scored, "rollouts"),
@@ -53,11 +53,9 @@ def reward_scale(run: LoggedRun) -> Finding | None:
     return Finding(
         "reward_scale",
         "medium" if risky else "low",
-        f"Scores are not right or wrong: {'over ' if n_values > MANY else ''}{min(n_values, MANY):,} different values "
-        f"from {used[1]:g} to "
-        f"{used[2]:g} of the declared range 0 to 1. In {percent(narrow)} of the groups with signal they differ by "
-        f"{SMALL:g} or less, "
-        "which an advantage divided by the group's deviation makes as large as right against wrong.",
+        f"Scores are not right or wrong: {'over ' if n_values > MANY else ''}{min(n_values, MANY):,} different values from "
+        f"{used[1]:g} to {used[2]:g} of the declared range 0 to 1. In {percent(narrow)} of the groups with signal they differ by "
+        f"{SMALL:g} or less, which an advantage divided by the group's deviation makes as large as right against wrong.",
         (
             counted("different scores", n_values, "values", n_scored, "rollouts"),
             counted("span of the scores", used[0], "of the reward range", n_scored, "rollouts"),

@@ -28,15 +28,14 @@ def signal_over_time(run: LoggedRun) -> Finding | None:
     return Finding(
         "signal_over_time",
         "medium" if grows else "low",
-        f"The share of groups without signal {'grew' if grows else 'fell'} from {_arrow(dead)} between the first and "
-        "the last third "
-        f"of the steps ({', '.join(parts)}).",
+        f"The share of groups without signal {'grew' if grows else 'fell'} from {_arrow(dead)} between the first and the last "
+        f"third of the steps ({', '.join(parts)}).",
         (
             number("change of the share without signal, last minus first third", "share of groups", dead.difference),
             *(_number(name, part) for name, part in (("all right", right), ("all wrong", wrong)) if part is not None),
         ),
         _suggestions(run, right) if grows else (),
-        "the same change in a log whose mix of distributions stays fixed being 0: then the mix moved, not the model",
+        "no such change inside any one distribution: then the mix of distributions moved, not the model",
     )
 
 

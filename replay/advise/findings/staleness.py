@@ -35,8 +35,8 @@ def staleness(run: LoggedRun) -> Finding | None:
     return Finding(
         "staleness",
         "medium" if lag.low > FAR else "low",
-        f"{percent(stale)} of the rollouts were made by weights older than the newest of their step, by {lag.value:.2g} updates on "
-        f"average over all rollouts and up to {lag_R.max()}; {percent(mixed)} of the groups mix versions.",
+        f"{percent(stale)} of the rollouts were made by weights older than the newest of their step, by {lag.value:.2g} updates "
+        f"on average over all rollouts and up to {lag_R.max()}; {percent(mixed)} of the groups mix versions.",
         (
             number("rollouts behind the newest version seen by their step (at least)", "share of rollouts", stale),
             number("lag", "updates", lag),

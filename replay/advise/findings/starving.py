@@ -45,9 +45,8 @@ def starving(run: LoggedRun) -> Finding | None:
     return Finding(
         "starving",
         "low" if not any(score.high <= HOPELESS for score in found.values()) else "high" if spent.low > 0.5 else "medium",
-        f"Nearly always wrong: {listed(names)}; {percent(spent)} of the rollouts went there, {percent(wrong)} of "
-        "those groups are all "
-        "wrong.",
+        f"Nearly always wrong: {listed(names)}; {percent(spent)} of the rollouts went there, {percent(wrong)} of those groups "
+        "are all wrong.",
         (
             number("rollouts spent there", "share of rollouts", spent),
             number("all wrong there", "share of groups", wrong),

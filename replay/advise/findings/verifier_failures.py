@@ -15,7 +15,9 @@ NOTICED = 0.005  # share of rollouts: one in 200 costs a group of 8 a member in 
 MUCH = 0.05  # the share of a step at which a run should stop rather than train on what is left
 FAILURES = (Status.TIMEOUT, Status.ERROR, Status.INVALID, Status.LOST)
 REMEDY = {
-    Status.TIMEOUT: Suggestion("verifiers passed their deadline", setting="rollout.verifier.deadline_s=30"),
+    Status.TIMEOUT: Suggestion(
+        "the verifier was killed at its deadline", change="read answers that time out, then set rollout.verifier.deadline_s"
+    ),
     Status.ERROR: Suggestion(
         "the verifier raised: its message is in the trainer's log", change="mend the verifier for these answers"
     ),
