@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import pickle
 import re
+import struct
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
@@ -21,6 +23,21 @@ from rollout.rows import LFS_POINTER, Place, Row
 
 FAILED = {"aborted": Status.LOST, "failed": Status.ERROR}
 SCORED = {"completed": Status.INVALID, "truncated": Status.TRUNCATED, "pending": Status.LOST}  # what they are without a reward
+BROKEN = (  # what the readers of zip files and of plain values raise at bytes that nobody wrote
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    MemoryError,
+)
 EVALUATION = re.compile(r"(?:^|[^a-z0-9])eval_\d+$")
 
 
@@ -142,7 +159,7 @@ def _held(file: Path) -> tuple[int, list[Row]]:
         raise CurriculaError(
             f"{file}: expected plain values and tensors, got {came}; loading it could run code, so it is refused"
         ) from error
-    except (RuntimeError, OSError, ValueError, TypeError, LookupError, AttributeError, EOFError, MemoryError) as error:
+    except BROKEN as error:
         raise CurriculaError(f"{file}: cannot be read as a file of torch.save ({error}); was it written to its end?") from error
     step, samples = (held.get("rollout_id"), held.get("samples")) if isinstance(held, dict) else (None, None)
     if not isinstance(samples, list) or not all(isinstance(sample, dict) for sample in samples):
@@ -165,7 +182,7 @@ def _refuse_damaged(file: Path) -> None:
             with archive.open(names[0]) as values:
                 while values.read(1 << 20):
                     pass
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError, RuntimeError, LookupError) as error:
+    except BROKEN as error:
         if isinstance(error, CurriculaError):
             raise
         raise CurriculaError(f"{file}: cannot be read as a file of torch.save ({error}); was it written to its end?") from error

@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 import tracemalloc
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -304,6 +305,36 @@ def test_prime_rl_without_groups_and_keys_says_so(tmp_path: Path) -> None:
     assert run.group_R.tolist() == [0, 1, 0]
     assert {"group id", "prompt id", "step", "policy version"} <= run.lacks
     assert run.pool.ids[0] == id_from_text("sums", {"prompt": "q1"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, r"id: expected a text that no earlier episode has, got 'e1' \(str\); was a log read twice\?"),
+        ({"id": 7}, r"id: expected a text that no earlier episode has, got 7"),
+        ({"id": "e6", "group": None}, r"group: expected a group as in .*line 1, got no group"),
+        ({"id": "e6", "group": {"id": 2}}, r"group\.id: expected text as in .*line 1, got a whole number"),
+        ({"id": "e6", "task": {"data": {}}}, r"task\.key: expected a key as in .*line 1, got no key"),
+        ({"id": "e6", "task": {"key": 3}}, r"task\.key: expected a text, got 3"),
+        ({"id": "e6", "task": {"key": "k3"}}, r"another prompt than in the earlier rows of its group"),
+        ({"id": "e6", "run": {"work": {"type": "train", "step": 4}}}, r"another step than in the earlier rows of its group"),
+        (
+            {"id": "e6", "run": {"work": {"type": "eval", "step": 3}}},
+            r"run\.work\.type: expected 'train' \(str\) as in .*line 1, got 'eval'",
+        ),
+        ({"id": "e6", "run": {"type": "eval"}}, r"run\.work\.type: expected 'train' .*got 'no training'"),
+        ({"id": "e6", "ok": 1}, r"ok: expected true or false, got 1 \(int\)"),
+        ({"id": "e6", "traces": {}}, r"traces: expected a list of objects, got \{\}"),
+        ({"id": "e6", "traces": [trace([])]}, r"rewards: expected an object of named rewards, got \[\]"),
+        ({"id": "e6", "traces": [trace({"a": 1.0})]}, r"rewards\.a: expected an object with score and weight, got 1\.0"),
+        ({"id": "e6", "traces": [trace({"a": {"score": 1.0}})]}, r"no field 'weight'; it has score"),
+        ({"id": "e6", "traces": [trace({"a": {"score": "1", "weight": 1}})]}, r"rewards\.a\.score: expected a number, got '1'"),
+        ({"id": "e6", "traces": [trace(scored(3.0))]}, r"reward 2\.75 lies outside 0\.\.1; .*reward_range"),
+    ],
+)
+def test_prime_rl_mistakes(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(CurriculaError, match=r"a\.jsonl: line 6: " + message):
+        read(jsonl(tmp_path / "a.jsonl", [*PRIME, PRIME[0] | change]))
 
 
 def test_prime_rl_as_verifiers_writes_it(tmp_path: Path) -> None:
@@ -662,6 +693,28 @@ def test_every_flipped_byte_of_a_slime_file_is_refused_or_changes_nothing(tmp_pa
             continue
         assert groups(run) == groups(whole), f"byte {at}"
     assert refused > 300
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_changed_pickles_with_right_checksums_never_raise_anything_else(tmp_path: Path, data: st.DataObject) -> None:
+    path = saved(tmp_path / "4.pt", SLIME[:2])
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    values = bytearray(parts["4/data.pkl"])
+    for _ in range(data.draw(st.integers(1, 4))):  # any byte, or one that is an opcode
+        values[data.draw(st.integers(0, len(values) - 1))] = data.draw(st.integers(0, 255) | st.sampled_from(b"RcGoQstbX.}]uU(tq"))
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, bytes(values) if name == "4/data.pkl" else content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the loader warns of a pickle protocol that a changed byte names
+        try:
+            run = read(path)
+        except CurriculaError as error:
+            assert "4.pt: " in str(error)  # noqa: PT017 - either is right, another error is not
+            return
+    assert np.isnan(run.reward_R[run.status_R != Status.OK]).all()
 
 
 # --- all of them
