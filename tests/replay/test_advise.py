@@ -288,6 +288,7 @@ def test_levels_that_tell_nothing() -> None:
     often = made(k, prompt_G=np.arange(2000) % 100, distribution_N=names[:100])
     assert recipes(said(often, "levels")) == {"mopps", "uniform"}
     assert silent(made(k), "levels")  # one distribution
+    assert unknown(made(k, distribution_N=names, lacks=["fixed budget"]), "levels") == ("fixed budget",)
 
 
 # ---------------------------------------------------------------------------------------------------------------- visits, budgets
@@ -453,12 +454,23 @@ def test_staleness() -> None:
     version[::4] = np.maximum(version[::4] - 2, 0)
     finding = said(replace(run, policy_version_R=version), "staleness")
     behind = run.step_G[run.group_R] - version
-    assert value(finding, "rollouts behind the newest version seen by their step (at least)") == pytest.approx((behind > 0).mean())
+    assert value(finding, "rollouts behind the newest version, at least") == pytest.approx((behind > 0).mean())
     assert value(finding, "lag") == pytest.approx(behind.mean())
     assert value(finding, "largest lag") == 2
     assert value(finding, "groups of several versions") == pytest.approx(0.9)  # not in the first step
     assert silent(run, "staleness")
+    assert silent(replace(run, policy_version_R=np.zeros(320)), "staleness")  # one model was evaluated
     assert unknown(replace(run, policy_version_R=np.full(320, -1)), "staleness") == ("policy version",)
+
+
+@pytest.mark.parametrize("updates", [1, 3])
+def test_a_delay_that_every_rollout_shares_is_seen_in_the_first_steps(updates: int) -> None:
+    run = made([4] * 40)  # ten steps
+    ahead = updates * np.maximum(run.step_G - 1, 0)[run.group_R]
+    finding = said(replace(run, policy_version_R=ahead), "staleness")
+    assert value(finding, "rollouts behind the newest version, at least") == pytest.approx(0.9)
+    assert value(finding, "lag") == pytest.approx(0.9 * updates)
+    assert silent(replace(run, policy_version_R=updates * run.step_G[run.group_R]), "staleness")
 
 
 def test_truncation_by_status() -> None:

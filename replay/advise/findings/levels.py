@@ -6,7 +6,7 @@ import numpy as np
 
 from curricula.types import Floats, Ints
 from replay.advise import register
-from replay.advise.finding import Finding, Suggestion, counted, number
+from replay.advise.finding import Finding, Suggestion, counted, not_estimable, number
 from replay.advise.findings.visits import OFTEN
 from replay.advise.groups import MIN_GROUPS, groups_of, visits_per_prompt
 from replay.advise.intervals import Measured, clusters, jackknife
@@ -22,8 +22,10 @@ def levels(run: LoggedRun) -> Finding | None:
     """Share of the variance of true pass rates that lies between distributions."""
     groups = groups_of(run)
     enough = np.bincount(groups.distribution_G[groups.judged_G], minlength=run.pool.n_distributions) >= MIN_GROUPS
-    if enough.sum() < 2 or "rejected groups" in run.lacks:
+    if enough.sum() < 2:
         return None
+    if lacks := [lack for lack in ("fixed budget", "rejected groups") if lack in run.lacks]:
+        return not_estimable("levels", "how much of the difficulty lies between distributions", lacks)
     cluster_G, of = clusters(run)
     used = groups.judged_G & enough[groups.distribution_G]
     place = np.unique(cluster_G[used], return_inverse=True)[1]

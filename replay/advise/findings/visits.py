@@ -23,8 +23,8 @@ def visits(run: LoggedRun) -> Finding | None:
     """Live share after a live and after a dead visit, and the change of the true mean score from visit to visit."""
     if visits_per_prompt(run) < 1.5:
         return None
-    if not has_steps(run) or "rejected groups" in run.lacks:
-        lacks = [lack for lack in ("rejected groups",) if lack in run.lacks] + ([] if has_steps(run) else ["step"])
+    lacks = [lack for lack in ("fixed budget", "rejected groups") if lack in run.lacks] + ([] if has_steps(run) else ["step"])
+    if lacks:
         return not_estimable("visits", "whether an earlier visit of a prompt tells about the next one", lacks)
     groups = groups_of(run)
     earlier, later = next_visits(run)
