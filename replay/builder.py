@@ -34,9 +34,11 @@ class RunBuilder:
 
     def same_kind(self, field: str, kind: str, place: Place) -> None:
         """CurriculaError where a field's values change their type: 1 and "1" would become one id."""
-        known, where = self._kinds.setdefault(field, (kind, place))
-        if known != kind:
-            raise CurriculaError(f"{place}: {field}: expected {known} as in {where}, got {kind}")
+        known = self._kinds.get(field)
+        if known is None:
+            self._kinds[field] = kind, place
+        elif known[0] != kind:
+            raise CurriculaError(f"{place}: {field}: expected {known[0]} as in {known[1]}, got {kind}")
 
     def same_text(self, id: str, came: str, place: Place) -> None:
         """CurriculaError where a prompt's id comes with another text (its hash): two data sets in one file."""
@@ -63,13 +65,13 @@ class RunBuilder:
             self._propensity_G.append(propensity)
             self._kept_G.append(kept)
             return at
-        for what, there, came in (
-            ("prompt", self._prompt_G[at], row),
-            ("step", self._step_G[at], step),
-            ("propensity", self._propensity_G[at], propensity),
-        ):
-            if there != came and not (there != there and came != came):
-                raise CurriculaError(f"{place}: another {what} than in the earlier rows of its group; expected one per group")
+        if self._prompt_G[at] != row:
+            raise _another("prompt", place)
+        if self._step_G[at] != step:
+            raise _another("step", place)
+        before = self._propensity_G[at]
+        if before != propensity and not (math.isnan(before) and math.isnan(propensity)):
+            raise _another("propensity", place)
         return at
 
     def rollout(
@@ -156,6 +158,10 @@ class RunBuilder:
         )
 
 
+def _another(what: str, place: Place) -> CurriculaError:
+    return CurriculaError(f"{place}: another {what} than in the earlier rows of its group; expected one per group")
+
+
 def checked_range(value: Any) -> tuple[float, float]:
     """Lowest and highest reward that the reward function can return."""
     plain = isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(v, int | float) for v in value)
@@ -176,9 +182,11 @@ def field_of(row: Row, fields: Sequence[str], place: Place) -> Any:
 def reward_of(row: Row, fields: Sequence[str], place: Place) -> float:
     """A reward: a number, true (1) or false (0); null is NaN, which becomes INVALID."""
     value = field_of(row, fields, place)
+    if isinstance(value, float):
+        return value
     if value is None:
         return math.nan
-    if not isinstance(value, int | float):
+    if not isinstance(value, int):
         raise CurriculaError(f"{place}: {fields[0]}: expected a number, got {shown(value)}")
     try:
         return float(value)
@@ -189,6 +197,8 @@ def reward_of(row: Row, fields: Sequence[str], place: Place) -> float:
 def whole_of(row: Row, fields: Sequence[str], place: Place) -> int:
     """A whole number from 0 on; Parquet made by pandas may hold it as 3.0."""
     value = field_of(row, fields, place)
+    if type(value) is int and 0 <= value < 2**63:
+        return value
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:

@@ -16,6 +16,7 @@ PLACEHOLDER = b"<PLACEHOLDER"
 PARQUET_MAGIC = b"PAR1"
 LONGEST_LINE = 1 << 28  # bytes; a file without line ends must not fill the memory
 MISSING = object()
+_JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True, default=str)
 
 Row = Mapping[str, Any]
 
@@ -70,22 +71,26 @@ def parquet_columns(path: Path) -> dict[str, str]:
 
 def first(row: Row, paths: Sequence[str]) -> Any:
     """The value of the first of these dotted paths that the row has, or MISSING."""
-    return next((value for path in paths if (value := reach(row, path)) is not MISSING), MISSING)
+    for path in paths:
+        value = row[path] if path in row else reach(row, path)
+        if value is not MISSING:
+            return value
+    return MISSING
 
 
 def reach(row: Any, path: str) -> Any:
     """The value at a dotted path, or MISSING; a column whose own name has dots wins."""
-    if isinstance(row, Mapping) and path in row:
+    if not isinstance(row, dict) and not isinstance(row, Mapping):  # the former is quicker to tell
+        return MISSING
+    if path in row:
         return row[path]
     head, dot, rest = path.partition(".")
-    if not dot or not isinstance(row, Mapping) or head not in row:
-        return MISSING
-    return reach(row[head], rest)
+    return reach(row[head], rest) if dot and head in row else MISSING
 
 
 def id_from_text(distribution: str, content: Any) -> str:
     """The id of a prompt that has none: a hash of its text (or chat messages) and distribution."""
-    text = json.dumps([distribution, content], ensure_ascii=False, sort_keys=True, default=str)
+    text = f"[{_JSON.encode(distribution)}, {_JSON.encode(content)}]"
     return f"{distribution}/{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:16]}"
 
 

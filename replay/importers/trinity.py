@@ -15,6 +15,7 @@ from replay.types import Lack, LoggedRun
 from rollout.rows import MISSING, Place, Row, reach
 
 FIELDS = frozenset({"eid", "type", "prompt_length", "response_length"})
+COUNTS = (("eid.batch",), ("eid.run",), ("eid.step",))
 INDEX, VERSION = "info.task_index", "info.model_version"
 CUT_PROMPT, CUT_RESPONSE = "prompt_truncated", "response_truncated"
 
@@ -42,7 +43,7 @@ class Trinity:
         runs: dict[Hashable, tuple[int, int]] = {}  # (batch, task, run) -> highest step so far, place of the rollout
         groups: dict[Hashable, int] = {}
         for place, row in rows_of(path):
-            batch, run, step = (whole_of(row, (f"eid.{key}",), place) for key in ("batch", "run", "step"))
+            batch, run, step = (whole_of(row, field, place) for field in COUNTS)
             task = _task(row, place)
             has_ids = reach(row, INDEX) is not MISSING
             builder.same_kind("the prompt", INDEX if has_ids else f"no {INDEX}", place)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from curricula.types import CurriculaError
-from replay.builder import UNSAID, RunBuilder, id_of, prompt_of, reward_of, whole_of
+from replay.builder import UNSAID, RunBuilder, field_of, id_of, prompt_of, reward_of, whole_of
 from replay.files import log_files, schema
 from replay.importers import register
 from replay.types import Lack, LoggedRun
@@ -82,10 +82,10 @@ class Trl:
     def _grouped(self, path: Path) -> Iterator[tuple[int, Place, Row]]:
         """Rows with the number of their group: a new one where step or prompt changes, or after num_generations rows."""
         group, length, before = -1, 0, None
+        size = self.num_generations
         for file in log_files(path):
             for place, row in read_rows(file):
-                size = self.num_generations
-                now = (file, whole_of(row, ("step",), place), None if size else prompt_of(row, "prompt", "all", place))
+                now = (file, whole_of(row, ("step",), place), None if size else field_of(row, ("prompt",), place))
                 if now != before or (size and length == size):
                     self._refuse_torn(place, length, before)
                     group, length, before = group + 1, 0, now

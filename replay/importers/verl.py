@@ -16,7 +16,8 @@ from replay.types import Lack, LoggedRun
 from rollout.rows import Place, Row
 
 FIELDS = frozenset({"input", "output", "score", "step"})
-PADDING = re.compile(r"pad[0-9a-f]{32}_\d+_0")  # uids of rows that fill a batch up: no model wrote them, and their score is 0
+UID = re.compile(r"(.*)_([0-9]{1,9})_([0-9]{1,9})", re.DOTALL)
+PADDING = re.compile(r"pad[0-9a-f]{32}")  # draws of rows that fill a batch up: no model wrote them, and their score is 0
 
 
 @register("verl")
@@ -50,7 +51,7 @@ class Verl:
                 builder.rollout(builder.group((step, prompt), prompt, place, step, kept=1), reward, place)
                 continue
             draw, session, index = _parts(row, place)
-            if PADDING.fullmatch(row["uid"]):
+            if PADDING.fullmatch(draw):
                 continue
             if index == 0 or (step, draw) not in groups:
                 groups[step, draw] = builder.group((step, draw), prompt_of(row, "input", "all", place), place, step, kept=1)
@@ -73,7 +74,7 @@ class Verl:
 
 def _parts(row: Row, place: Place) -> tuple[str, int, int]:
     uid = field_of(row, ("uid",), place)
-    parts = uid.rsplit("_", 2) if isinstance(uid, str) else []
-    if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts[1:]):
+    parts = UID.fullmatch(uid) if isinstance(uid, str) else None
+    if parts is None:
         raise CurriculaError(f"{place}: uid: expected draw_session_index with two whole numbers, got {shown(uid)}")
-    return parts[0], int(parts[1]), int(parts[2])
+    return parts[1], int(parts[2]), int(parts[3])
