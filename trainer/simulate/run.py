@@ -19,7 +19,7 @@ from curricula.types import Bools, Feedback, Floats, Ints, Outcome, PromptPool, 
 from trainer.advantages import group_advantages
 from trainer.simulate.oracle import oracle_stages
 from trainer.simulate.setting import Setting
-from trainer.simulate.student import Student, make_pool
+from trainer.simulate.student import Pupil, Student, make_pool
 
 ORACLE = "oracle"
 MOST_IDLE_STEPS = 100  # steps in a row without a rollout, after which the rest of the budget is left unspent
@@ -53,7 +53,11 @@ def simulate(recipe: str | Recipe, setting: Setting, seed: int) -> Run:
 
 def simulate_in(recipe: str | Recipe, setting: Setting, seed: int, pool: PromptPool) -> Run:
     """The same in a pool that is made already."""
-    student = Student(setting, pool, seed)
+    return spend(recipe, Student(setting, pool, seed), setting, seed, pool)
+
+
+def spend(recipe: str | Recipe, student: Pupil, setting: Setting, seed: int, pool: PromptPool) -> Run:
+    """The same with any student, who has learned the run's updates afterwards."""
     if recipe == ORACLE:
         curriculum = Curriculum(pool, oracle_stages(student.pass_rates, setting.groups), seed, exploration=0.0)
     else:
@@ -61,7 +65,7 @@ def simulate_in(recipe: str | Recipe, setting: Setting, seed: int, pool: PromptP
     return _spend(curriculum, student, setting, seed)
 
 
-def _spend(curriculum: Curriculum, student: Student, setting: Setting, seed: int) -> Run:
+def _spend(curriculum: Curriculum, student: Pupil, setting: Setting, seed: int) -> Run:
     spent, idle, step = 0, 0, 0
     curve = [(0, float(student.pass_rates().mean()))]
     n_groups = n_live = n_kept = 0
@@ -79,7 +83,7 @@ def _spend(curriculum: Curriculum, student: Student, setting: Setting, seed: int
     return Run(np.array(spent_T), np.array(level_T), n_groups, n_live, n_kept, student.version)
 
 
-def collect(curriculum: Curriculum, student: Student, setting: Setting, step: int, left: int, seed: int) -> list[Attempt]:
+def collect(curriculum: Curriculum, student: Pupil, setting: Setting, step: int, left: int, seed: int) -> list[Attempt]:
     """All attempts of a step, in order; together they cost at most ``left`` rollouts."""
     attempts: list[Attempt] = []
     while (n := groups_wanted(attempts, setting)) > 0 and left >= 2:
@@ -114,7 +118,7 @@ def admit(attempts: Sequence[Attempt], n_groups: int) -> list[Attempt]:
     return admitted
 
 
-def learn(curriculum: Curriculum, student: Student, attempts: Sequence[Attempt]) -> None:
+def learn(curriculum: Curriculum, student: Pupil, attempts: Sequence[Attempt]) -> None:
     """One update by what carries gradient (none where no advantage does), then the curriculum's own."""
     prompts, solved, advantages = [], [], []
     for attempt in attempts:
@@ -143,7 +147,7 @@ def _taken(attempts: Sequence[Attempt]) -> Ints:
     return np.concatenate([np.empty(0, np.int64), *(attempt.outcome.plan.selection.prompt_B for attempt in attempts)])
 
 
-def _roll_out(curriculum: Curriculum, student: Student, plan: RolloutPlan, seed: int) -> Attempt:
+def _roll_out(curriculum: Curriculum, student: Pupil, plan: RolloutPlan, seed: int) -> Attempt:
     """Every allocation round of an attempt."""
     attempt = _answered(student, plan, seed)
     while (more := curriculum.extend(attempt.outcome)) is not None:
@@ -152,7 +156,7 @@ def _roll_out(curriculum: Curriculum, student: Student, plan: RolloutPlan, seed:
     return attempt._replace(verdict=curriculum.judge(attempt.outcome))
 
 
-def _answered(student: Student, plan: RolloutPlan, seed: int) -> Attempt:
+def _answered(student: Pupil, plan: RolloutPlan, seed: int) -> Attempt:
     rng = np.random.default_rng((seed, ROLLOUT_STREAM, plan.step, plan.attempt, plan.round))
     group_R = np.repeat(np.arange(len(plan)), plan.n_rollouts_B)
     solved_R, reward_R = student.answer(plan.selection.prompt_B[group_R], rng)

@@ -9,6 +9,8 @@ truth: a dead group that only looks alive teaches nothing. Source: ours.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
 from curricula.types import Bools, Floats, Ints, PromptPool
@@ -24,6 +26,18 @@ def make_pool(setting: Setting, seed: int) -> PromptPool:
     levels = [i % setting.levels for i in range(setting.prompts)]
     ids = [f"level-{level:03d}/{seed}-{i:07d}" for i, level in enumerate(levels)]
     return PromptPool.from_columns(ids, [prompt_id.split("/")[0] for prompt_id in ids])
+
+
+class Pupil(Protocol):
+    """Whoever answers and learns in a simulated run."""
+
+    version: int
+
+    def pass_rates(self) -> Floats: ...
+
+    def answer(self, prompt_R: Ints, rng: np.random.Generator) -> tuple[Bools, Floats]: ...
+
+    def learn(self, prompt_R: Ints, solved_R: Bools, advantage_R: Floats) -> None: ...
 
 
 class Student:

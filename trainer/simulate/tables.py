@@ -19,7 +19,7 @@ COLOURS = {"wins": "green", "ties": "dim", "loses": "red"}
 def comparison_table(comparison: Comparison) -> Table:
     """One line per recipe, best first between uniform and the oracle."""
     setting = comparison.setting
-    table = _table(
+    table = result_table(
         f"{comparison.seeds} paired seeds, {setting.budget:,} rollouts each; "
         f"{setting.prompts:,} prompts on {setting.levels} levels, {setting.visits:.2g} visits each"
     )
@@ -39,7 +39,7 @@ def comparison_table(comparison: Comparison) -> Table:
 def map_table(regimes: Sequence[Regime]) -> Table:
     """Regimes down, recipes across: points of final pass rate over uniform, coloured where the interval excludes 0."""
     comparison = regimes[0].comparison
-    table = _table(f"final pass rate minus uniform's, points; {comparison.seeds} paired seeds per regime; ties in brackets")
+    table = result_table(f"final pass rate minus uniform's, points; {comparison.seeds} paired seeds per regime; ties in brackets")
     for title in (*regimes[0].values, *(row.name for row in comparison.rows)):
         table.add_column(title.replace("_", "_\n"), justify="right", overflow="fold")
     for regime in regimes:
@@ -51,7 +51,7 @@ def map_table(regimes: Sequence[Regime]) -> Table:
 
 def tally_table(regimes: Sequence[Regime]) -> Table:
     """In how many regimes each recipe wins, ties and loses."""
-    table = _table(f"{len(regimes)} regimes")
+    table = result_table(f"{len(regimes)} regimes")
     for title in ("recipe", "wins", "ties", "loses"):
         table.add_column(title, justify="left" if title == "recipe" else "right")
     for row in regimes[0].comparison.rows[1:]:
@@ -89,7 +89,8 @@ def _cell(value: Interval) -> Text:
     return Text(f"({shown})" if value.word == "ties" else shown, COLOURS[value.word])
 
 
-def _table(title: str) -> Table:
+def result_table(title: str) -> Table:
+    """A bare table with a title."""
     table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", border_style="dim", box=SIMPLE_HEAD)
     table.padding, table.pad_edge = (0, 1, 0, 0), False
     return table
