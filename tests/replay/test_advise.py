@@ -666,6 +666,9 @@ def test_a_log_of_nemo_gym_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert end.value.code == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["groups"], told["rollouts"], told["clusters"]) == (5, 5, "prompts")
+    assert set(told) == {
+        *("source", "groups", "rollouts", "prompts", "distributions", "clusters", "confidence", "lacks", "claim", "findings")
+    }
     assert {finding["name"] for finding in told["findings"]} >= {"reward_scale", "logging_gaps", "no_signal"}
 
 
