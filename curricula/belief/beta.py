@@ -60,8 +60,14 @@ class BetaCounts:
 
     def estimate(self, state: BetaState, pool: PromptPool, prompt_B: Ints) -> Estimate:
         alpha_0, beta_0 = prior_counts(pool, prompt_B, self.prior_alpha, self.prior_beta, self.prior_strength)
-        kept = self._kept(state.version - state.stamp_N.take(prompt_B))
-        return Estimate(alpha_0 + kept * state.success_N.take(prompt_B), beta_0 + kept * state.failure_N.take(prompt_B))
+        success_B, failure_B = state.success_N.take(prompt_B), state.failure_N.take(prompt_B)
+        seen: Ints | slice = np.flatnonzero(success_B + failure_B)  # the others are at their priors: most prompts, in a large pool
+        if 2 * len(seen) > len(prompt_B):
+            seen = slice(None)
+        kept = self._kept(state.version - state.stamp_N.take(prompt_B[seen]))
+        alpha_0[seen] += kept * success_B[seen]
+        beta_0[seen] += kept * failure_B[seen]
+        return Estimate(alpha_0, beta_0)
 
     def update(self, state: BetaState, pool: PromptPool, feedback: Feedback) -> BetaState:
         prompt, n_success, n_failure, version = by_group(feedback.outcome)
