@@ -304,7 +304,7 @@ def _too_little(seen: Overlap, limits: Limits) -> str | None:
     if seen.unsupported is not None and seen.unsupported > limits.unsupported:
         return (
             f"the log could not choose {seen.unsupported:.0%} of what the target would (at most {limits.unsupported:.0%} may be "
-            "missing): what came of those prompts nobody has seen"
+            "missing): what came of those prompts nobody has seen; recipes may be asked about the others alone (possible_only)"
         )
     if seen.unsupported is None and seen.mass + limits.unseen < 1 + seen.mass_error:
         return (

@@ -25,7 +25,7 @@ from curricula import Curriculum
 from curricula.statistics import Interval, t_quantile
 from curricula.types import CurriculaError, Floats, Ints, Status
 from replay.estimators import Decisions, Method, NotEstimable, Target, Value, estimate
-from replay.passes import Advantages, Ahead, Pass, Predicted, never, walk
+from replay.passes import Pass, Predicted, Terms, walk
 from replay.subsampling import Tally, learnability_of_scores, live_each, live_of_scores, tally
 from replay.types import LoggedRun
 
@@ -116,18 +116,9 @@ class Replay:
     source: str
     distributions: tuple[str, ...]
     lacks: tuple[str, ...]
+    possible_only: bool  # recipes were asked to choose among what the log could choose alone
     logged: Logged
     evaluations: Sequence[Evaluation]
-
-
-@dataclass(frozen=True)
-class Terms:
-    """How to replay: as the run went on, and what a recipe may spend."""
-
-    ahead: Ahead = never
-    advantages: Advantages | None = None
-    rollouts_per_group: int | None = None
-    confidence: float = 0.95
 
 
 def replay(run: LoggedRun, curricula: Mapping[str, Curriculum], terms: Terms | None = None) -> Replay:
@@ -137,10 +128,7 @@ def replay(run: LoggedRun, curricula: Mapping[str, Curriculum], terms: Terms | N
     """
     terms = terms or Terms()
     measured = measures(run)
-    passes = {
-        name: walk(run, curriculum, terms.ahead, terms.advantages, terms.rollouts_per_group)
-        for name, curriculum in curricula.items()
-    }
+    passes = {name: walk(run, curriculum, terms) for name, curriculum in curricula.items()}
     if not passes:
         raise CurriculaError("replay: expected one recipe at least")
     decision_G = next(iter(passes.values())).decision_G
@@ -149,6 +137,7 @@ def replay(run: LoggedRun, curricula: Mapping[str, Curriculum], terms: Terms | N
         source=run.source,
         distributions=tuple(run.pool.distribution_names),
         lacks=tuple(sorted(run.lacks)),
+        possible_only=terms.possible_only,
         logged=_logged(run, measured, decision_G, share_DK, terms),
         evaluations=[_evaluation(name, run, measured, walked, share_DK, terms) for name, walked in passes.items()],
     )
@@ -236,7 +225,7 @@ def _values(run: LoggedRun, name: str, value_G: Floats, walked: Pass, terms: Ter
     if missing:
         return {method: NotEstimable(method, f"the log lacks {', '.join(missing)}") for method in METHODS}
     logged = Decisions(value_G, run.propensity_G, walked.decision_G)
-    target = Target(walked.chance_G, walked.size_D, None)
+    target = Target(walked.chance_G, walked.size_D, walked.unsupported)
     return {
         "ips": estimate(logged, target, "ips", confidence=terms.confidence),
         "snips": estimate(logged, target, "snips", confidence=terms.confidence),

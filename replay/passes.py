@@ -55,6 +55,7 @@ class Pass:
     kept_G: Bools  # by its filter
     gradient_G: Ints  # rollouts that carry gradient
     n_rounds: int  # most allocation rounds that any group had
+    unsupported: float | None  # share of its choices that the log could not make; None = not known
     predicted: Mapping[str, Predicted]  # what the belief makes of a group of the decision's size: live, learnability
 
 
@@ -75,34 +76,42 @@ def never(step: int) -> bool:
     return False
 
 
-def walk(
-    run: LoggedRun,
-    curriculum: Curriculum,
-    ahead: Ahead = never,
-    advantages: Advantages | None = None,
-    rollouts_per_group: int | None = None,
-) -> Pass:
+@dataclass(frozen=True)
+class Terms:
+    """How the run went on, and what is asked of the recipes."""
+
+    ahead: Ahead = never
+    advantages: Advantages | None = None
+    own: Callable[[], Curriculum] | None = None  # a fresh curriculum of the run itself: it knows what the log could choose
+    rollouts_per_group: int | None = None  # what a recipe may spend on average; None = what the log spent on the decision
+    possible_only: bool = False  # let recipes choose only among what the log could have chosen at that decision
+    confidence: float = 0.95
+
+
+def walk(run: LoggedRun, curriculum: Curriculum, terms: Terms | None = None) -> Pass:
     """Take a fresh curriculum through a logged run.
 
-    ``rollouts_per_group``: what the recipe may spend per group on average; by default what the log spent on each decision.
-    Errors: CurriculaError when the curriculum has another pool, or the log no steps.
+    Errors: CurriculaError when the curriculum has another pool, the log no steps, or ``possible_only`` is asked of a log of which
+    it is not known what it could choose.
     """
+    terms = terms or Terms()
     if curriculum.pool is not run.pool and curriculum.pool.fingerprint != run.pool.fingerprint:
         raise CurriculaError(f"{run.source}: replay needs a curriculum of the log's own pool (LoggedRun.pool)")
-    columns = _Columns(run)
+    columns, logger = _Columns(run), _Logger(run, terms)
     waiting: list[Decision] = []  # learned from at the next step, or one later where the run planned ahead
     in_flight: list[Decision] = []
     step = -1
     for decision in decisions(run):
         if decision.step != step:
-            _learn(curriculum, in_flight, advantages)
-            in_flight = waiting if waiting and ahead(decision.step) else []
-            if not in_flight:
-                _learn(curriculum, waiting, advantages)
+            due = in_flight
+            in_flight = waiting if waiting and terms.ahead(decision.step) else []
+            due = due if in_flight else [*due, *waiting]
+            _learn(curriculum, due, terms.advantages)
+            logger.learn(due)
             waiting, step = [], decision.step
         taken = [*in_flight, *waiting]
         exclude = np.concatenate([np.empty(0, np.int64), *(run.prompt_G[other.group_B] for other in taken)])
-        columns.add(curriculum, decision, exclude, rollouts_per_group)
+        columns.add(curriculum, decision, exclude, logger.possible(decision, exclude), terms)
         waiting.append(decision)
     return columns.done()
 
@@ -113,6 +122,33 @@ def _learn(curriculum: Curriculum, decided: list[Decision], advantages: Advantag
     ]
     if feedbacks:
         curriculum.update(feedbacks)
+
+
+class _Logger:
+    """The run's own curriculum beside the log, where it is known and decides as logged."""
+
+    def __init__(self, run: LoggedRun, terms: Terms) -> None:
+        self._run, self._terms = run, terms
+        self._own = terms.own() if terms.own else None
+
+    def possible(self, decision: Decision, exclude: Ints) -> Bools | None:
+        """(N,) which prompts the log could choose; None where that is not known."""
+        if self._own is not None:
+            chance_N = self._own.inclusion(decision.step, len(decision.group_B), decision.attempt, exclude)
+            logged_B = self._run.propensity_G[decision.group_B]
+            if np.allclose(chance_N[self._run.prompt_G[decision.group_B]], logged_B, rtol=1e-9, atol=0.0):
+                return np.asarray(chance_N > 0)
+            self._own = None  # a selector that draws candidates first, or a run that was stopped ahead of its weights
+        if self._terms.possible_only:
+            raise CurriculaError(
+                f"{self._run.source}: step {decision.step}: what the log could choose is not known (the run's own recipe does not "
+                "give its propensities again); replay without possible_only"
+            )
+        return None
+
+    def learn(self, decided: list[Decision]) -> None:
+        if self._own is not None:
+            _learn(self._own, decided, self._terms.advantages)
 
 
 class _Columns:
@@ -128,12 +164,16 @@ class _Columns:
         self._predicted_D: dict[str, list[float]] = {name: [] for name in PREDICTIONS}
         self._share_DK: list[Floats] = []
         self._rounds = 0
+        self._lost: float | None = 0.0  # groups of its plans that the log could not choose
 
-    def add(self, curriculum: Curriculum, decision: Decision, exclude: Ints, rollouts_per_group: int | None) -> None:
+    def add(self, curriculum: Curriculum, decision: Decision, exclude: Ints, possible_N: Bools | None, terms: Terms) -> None:
         selection, place = decision.outcome.plan.selection, decision.group_B
         n_groups, n_B = len(place), decision.outcome.plan.n_rollouts_B
+        if terms.possible_only and possible_N is not None:
+            exclude = np.flatnonzero(~possible_N)
         chance_N = curriculum.inclusion(decision.step, n_groups, decision.attempt, exclude)
         size = float(chance_N.sum())
+        self._lost = None if self._lost is None or possible_N is None else self._lost + float(chance_N[~possible_N].sum())
         share_K = np.bincount(curriculum.pool.distribution_N, weights=chance_N, minlength=curriculum.pool.n_distributions)
         n = round(float(n_B.mean()))
         rate_B = believed_rates(curriculum, selection.prompt_B)
@@ -146,7 +186,7 @@ class _Columns:
         for name, predict in PREDICTIONS.items():
             self._numbers[name][place] = predict(rate_B, n)
             self._predicted_D[name].append(float(weight @ predict(rate, n) / weight.sum()) if len(rate) else np.nan)
-        budget = n_groups * rollouts_per_group if rollouts_per_group else int(n_B.sum())
+        budget = n_groups * terms.rollouts_per_group if terms.rollouts_per_group else int(n_B.sum())
         spent = spend(curriculum, decision.outcome, budget)
         for name, value in (("told", spent.told_B), ("live", spent.live_B), ("kept", spent.kept_B)):
             self._flags[name][place] = value
@@ -168,6 +208,7 @@ class _Columns:
             kept_G=self._flags["kept"],
             gradient_G=self._whole["gradient"],
             n_rounds=self._rounds,
+            unsupported=None if self._lost is None else self._lost / max(sum(self._size_D), 1e-12),
             predicted={name: Predicted(self._numbers[name], np.array(self._predicted_D[name])) for name in PREDICTIONS},
         )
 

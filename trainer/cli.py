@@ -136,13 +136,18 @@ def replay(
     ] = None,
     log_format: Annotated[str | None, typer.Option("--format", help="Format of the log; by default it is detected.")] = None,
     rollouts: Annotated[int | None, typer.Option(help="Rollouts per group that a recipe may spend; by default the log's.")] = None,
+    possible: Annotated[
+        bool, typer.Option("--possible", help="Recipes choose only among what the log could have chosen at that step.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of the recipes' own draws.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of the results; by default a new one, runs/replay.")] = None,
 ) -> None:
     """What other recipes would have chosen, spent and kept at the logged states; no accuracy, no speed-up."""
+    from replay.passes import Terms
     from trainer.replay_log.command import Options, replay_command
 
-    options = Options(log_format, rollouts, seed, out or _free(Path("runs/replay")))
+    terms = Terms(rollouts_per_group=rollouts, possible_only=possible)
+    options = Options(log_format, terms, seed, out or _free(Path("runs/replay")))
     replay_command(log, policies or (), options, Console())
 
 

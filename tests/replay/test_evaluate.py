@@ -14,7 +14,7 @@ from curricula.types import CurriculaError, PromptPool
 from replay.documents import document
 from replay.estimators import NotEstimable, Value
 from replay.evaluate import Missing, clustered, live_shares, measures, replay
-from replay.passes import walk
+from replay.passes import Terms, walk
 from replay.types import LoggedRun
 from tests.replay.test_passes import RATES, made_run
 
@@ -122,7 +122,7 @@ def test_a_belief_that_is_told_the_truth_has_no_excess_error() -> None:
 
 def test_exact_live_shares_equal_the_mean_over_random_orders() -> None:
     run = made_run(n_steps=200, per_step=12)
-    walked = walk(run, fresh(run, "uniform"), rollouts_per_group=3)
+    walked = walk(run, fresh(run, "uniform"), Terms(rollouts_per_group=3))
     exact, drawn = live_shares(run, walked), walked.live_G
     assert not np.array_equal(exact, drawn)
     assert abs(exact.mean() - drawn.mean()) < 4 * 0.5 / np.sqrt(len(run))

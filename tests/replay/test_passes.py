@@ -13,7 +13,7 @@ from curricula import Curriculum, PromptPool
 from curricula.types import CurriculaError, Floats, Ints, Status
 from replay.decisions import decisions
 from replay.own_run import own_run
-from replay.passes import believed_rates, walk
+from replay.passes import Terms, believed_rates, walk
 from replay.subsampling import pilot_then_more, tally
 from replay.types import LoggedRun
 from tests.trainer.recipes import simulated
@@ -98,7 +98,7 @@ def test_a_runs_own_recipe_gives_its_groups_the_logged_propensities(tmp_path: Pa
     found = source(tmp_path / "run")
     assert found.recipe is not None
     own = Curriculum.from_recipe(found.recipe.curriculum, found.run.pool, seed=recipe.seed)
-    walked = walk(found.run, own, found.terms.ahead, found.terms.advantages)
+    walked = walk(found.run, own, found.terms)
     assert np.array_equal(walked.chance_G, found.run.propensity_G)
     assert found.run.attempt_G.max() >= 1
     assert len(walked.size_D) > 10
@@ -118,7 +118,7 @@ def test_it_knows_what_it_has_seen_and_nothing_else() -> None:
 
 def test_another_size_of_group_is_a_fair_part_of_the_logged_one() -> None:
     run = made_run(n_steps=100)
-    walked = walk(run, fresh(run, "uniform"), rollouts_per_group=4)
+    walked = walk(run, fresh(run, "uniform"), Terms(rollouts_per_group=4))
     assert walked.told_G.all()
     assert (walked.rollouts_G == 4).all()
     assert (walked.tokens_G == 20).all()
@@ -126,7 +126,7 @@ def test_another_size_of_group_is_a_fair_part_of_the_logged_one() -> None:
     expected = 1 - rate_G**4 - (1 - rate_G) ** 4
     spread = np.sqrt((expected * (1 - expected)).sum())
     assert abs(walked.live_G.sum() - expected.sum()) < 4 * spread
-    more = walk(run, fresh(run, "uniform"), rollouts_per_group=9)
+    more = walk(run, fresh(run, "uniform"), Terms(rollouts_per_group=9))
     assert not more.told_G.any()
     assert not more.live_G.any()
 
@@ -134,7 +134,7 @@ def test_another_size_of_group_is_a_fair_part_of_the_logged_one() -> None:
 def test_stopping_rules_spend_what_exact_subsampling_says() -> None:
     """SPEED's rule on logged groups of 16: 4 rollouts, 12 more where they are mixed."""
     run = made_run(n_steps=150, n=16)
-    walked = walk(run, fresh(run, {"budget": {"name": "speed", "n_init": 4, "n_cont": 12}}), rollouts_per_group=16)
+    walked = walk(run, fresh(run, {"budget": {"name": "speed", "n_init": 4, "n_cont": 12}}), Terms(rollouts_per_group=16))
     assert (walked.n_rounds, walked.told_G.all()) == (2, True)
     assert set(np.unique(walked.rollouts_G)) == {4, 16}
     exact = pilot_then_more(tally(run), 4, 12, "equal")
@@ -146,7 +146,7 @@ def test_stopping_rules_spend_what_exact_subsampling_says() -> None:
 
 def test_filters_see_the_shortened_group() -> None:
     run = made_run()
-    walked = walk(run, fresh(run, "nonzero_variance"), rollouts_per_group=2)
+    walked = walk(run, fresh(run, "nonzero_variance"), Terms(rollouts_per_group=2))
     assert np.array_equal(walked.kept_G, walked.live_G)
     assert np.array_equal(walked.gradient_G, 2 * walked.kept_G)
     assert 0.1 < walked.kept_G.mean() < 0.5

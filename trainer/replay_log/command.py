@@ -13,6 +13,7 @@ from curricula import Curriculum
 from curricula.types import CurriculaError
 from replay.documents import document
 from replay.evaluate import NEVER_TOLD, Replay, replay
+from replay.passes import Terms
 from trainer.recipe_words import read_recipes
 from trainer.replay_log.page import write_page
 from trainer.replay_log.source import Source, source
@@ -28,14 +29,14 @@ class Options:
     """How to replay, and where the results go."""
 
     log_format: str | None
-    rollouts_per_group: int | None
+    terms: Terms
     seed: int
     out: Path
 
 
 def replay_command(log: Path, words: Sequence[str], options: Options, console: Console) -> Replay:
     """Replay a log through recipes: two tables, ``replay.json`` and ``replay.html`` in the folder of the results."""
-    found = source(log, options.log_format, options.rollouts_per_group)
+    found = source(log, options.log_format, options.terms)
     said = executed(found)
     replayed = replay(found.run, curricula_of(found, words, options.seed), found.terms)
     console.print(said, highlight=False, soft_wrap=True)
@@ -53,7 +54,7 @@ def curricula_of(found: Source, words: Sequence[str], seed: int) -> dict[str, Cu
     """Fresh curricula of the log's pool; the run's own recipe first, with its own seed, where it is known."""
     fresh = {}
     if found.recipe is not None:
-        fresh[OWN] = Curriculum.from_recipe(found.recipe.curriculum, found.run.pool, seed=found.recipe.seed)
+        fresh[OWN] = Curriculum.from_recipe(found.recipe.curriculum, found.run.pool, found.recipe.seed)
     for name, recipe in read_recipes(words or DEFAULT).items():
         if name in fresh:
             raise CurriculaError(f"replay: {name!r} is what the run's own recipe is called here; give the file another name")

@@ -67,6 +67,10 @@ def _choices(replayed: Replay) -> str:
         "the log itself. Overlap: the share of the recipe's plans that the logged groups are expected to fill. Mix distance: total "
         "variation between its mix of distributions and the log's, mean over decisions; two draws of one rule differ too."
     )
+    if replayed.possible_only:
+        lead += (
+            " The recipes were asked to choose among the prompts that the log could have chosen at that decision, and no others."
+        )
     return html.section("Which prompts", lead, html.pair(*figures), html.table(head, rows))
 
 

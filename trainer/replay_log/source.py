@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from replay.evaluate import Terms
+from curricula import Curriculum
 from replay.own_run import log_folder
+from replay.passes import Terms
 from replay.sources import load
 from replay.types import LoggedRun
 from trainer.cli_log import run_folder
@@ -25,18 +27,25 @@ class Source(NamedTuple):
     folder: Path | None  # of that run
 
 
-def source(path: Path, log_format: str | None = None, rollouts_per_group: int | None = None) -> Source:
+def source(path: Path, log_format: str | None = None, asked: Terms | None = None) -> Source:
     """A log of any trainer; a run of this project comes with its recipe, so with its whole pool and its order of events.
+
+    ``asked`` holds what is asked of the recipes; how the run went on is filled in here.
 
     Of any other log the pool is made of the prompts that it names, and its steps are taken as learned from one after the other.
     Errors: CurriculaError when the log cannot be read.
     """
-    folder = run_folder(path)
+    folder, asked = run_folder(path), asked or Terms()
     if log_format is not None or log_folder(path) is None or not (folder / RECIPE).is_file():
-        return Source(load(path, log_format), Terms(rollouts_per_group=rollouts_per_group), None, None)
+        return Source(load(path, log_format), asked, None, None)
     recipe = load_recipe(folder / RECIPE)
     run = load(folder, pool=prompts_of(recipe).pool)
-    terms = Terms(partial(_ahead, recipe), partial(feedback_advantages, recipe.learner.advantage), rollouts_per_group)
+    terms = replace(
+        asked,
+        ahead=partial(_ahead, recipe),
+        advantages=partial(feedback_advantages, recipe.learner.advantage),
+        own=partial(Curriculum.from_recipe, recipe.curriculum, run.pool, recipe.seed),
+    )
     return Source(run, terms, recipe, folder)
 
 

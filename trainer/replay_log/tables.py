@@ -18,6 +18,7 @@ def choice_table(replayed: Replay) -> Table:
     table = _table(
         f"{logged.n_steps:,} steps, {logged.n_groups:,} groups of {logged.rollouts_per_group:.3g} rollouts, "
         f"{logged.n_prompts:,} prompts: the recipes' choices at the logged states"
+        f"{', among what the log could choose' if replayed.possible_only else ''}"
     )
     table.caption = (
         "overlap: share of its plans that the logged groups are expected to fill (a uniform draw from the whole pool); mix: total "
