@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from curricula.types import CurriculaError, PromptPool, Status
+from replay.columns import GroupColumns, logged
 from replay.types import Lack, LoggedRun
-from rollout.log import ROLLOUTS, read_log
+from rollout.log import ROLLOUTS
 
 STATUS = {status.name.lower(): int(status) for status in Status}
 
@@ -31,11 +32,13 @@ def own_run(path: Path, pool: PromptPool | None = None) -> LoggedRun:
     if folder is None:
         raise CurriculaError(f"{path}: expected the folder of a run or of its log, found no {ROLLOUTS}")
     columns = Columns()
-    for record in read_log(folder):
-        if record["kind"] == "group":
-            columns.add(record)
-        elif record["kind"] == "attempt":
-            columns.close(folder, record, pool)
+    for piece in logged(folder):
+        if isinstance(piece, GroupColumns):
+            columns.extend(piece)
+        elif piece["kind"] == "group":
+            columns.add(piece)
+        else:
+            columns.close(folder, piece, pool)
     return columns.run(folder, pool)
 
 
@@ -67,6 +70,27 @@ class Columns:
         self._status_R.extend([STATUS[status] for status in group["statuses"]])
         self._tokens_R.extend(group["n_tokens"])
         self._version_R.extend(group["versions"])
+
+    def extend(self, groups: GroupColumns) -> None:
+        """Groups of a compacted log, as `add` would take them one by one."""
+        row = np.array([self._row.setdefault(prompt, len(self._row)) for prompt in groups.prompts], dtype=np.int64)
+        for prompt, distribution in zip(groups.prompts, groups.distributions, strict=True):
+            self._distribution_of.setdefault(prompt, distribution)
+        self._rounds = max(self._rounds, int(groups.round_B.max()))
+        for column, values in (
+            (self._prompt_G, row[groups.prompt_B]),
+            (self._step_G, groups.step_B),
+            (self._attempt_G, groups.attempt_B),
+            (self._kept_G, groups.kept_B),
+            (self._propensity_G, groups.propensity_B),
+            (self._probability_G, groups.probability_B),
+            (self._size_G, groups.size_B),
+            (self._reward_R, groups.reward_R),
+            (self._status_R, groups.status_R),
+            (self._tokens_R, groups.n_tokens_R),
+            (self._version_R, groups.version_R),
+        ):
+            column.frombytes(np.ascontiguousarray(values).tobytes())
 
     def close(self, folder: Path, attempt: Mapping[str, Any], pool: PromptPool | None) -> None:
         """The record that follows the groups of an attempt."""

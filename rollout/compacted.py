@@ -32,7 +32,7 @@ import numpy as np
 
 from curricula.types import CurriculaError
 from rollout.journal import Line, record_of, refuse_special, scan, seal, sync_folder, unseal
-from rollout.log_fields import GROUP, TEXTS, Field, Record, checked
+from rollout.log_fields import GROUP, TEXTS, Field, Record, checked, is_sound
 
 ROW_GROUP = 16_384  # records
 ROW_GROUP_BYTES = 64 * 2**20
@@ -151,7 +151,7 @@ def records_of(path: Path, begin: Begin) -> Iterator[tuple[int, Record]]:
     Errors: CurriculaError naming file and line (or record of a part) for what is damaged or of a wrong type.
     """
     for part in begin.parts:
-        yield from _records_in(path.parent / part.name, part, fields_of(path))
+        yield from records_in(path.parent / part.name, part, fields_of(path))
     for line, placed in tail_lines(path, begin):
         yield placed.end, checked(record_of(line, path), f"{path}: line {line.number}")
 
@@ -284,7 +284,8 @@ def part_batches(path: Path, columns: Sequence[str], dictionaries: Sequence[str]
                 yield whole
 
 
-def _records_in(path: Path, part: Part, fields: Mapping[str, Field]) -> Iterator[tuple[int, Record]]:
+def records_in(path: Path, part: Part, fields: Mapping[str, Field]) -> Iterator[tuple[int, Record]]:
+    """Every record of a part with the position at which it ends."""
     check_part(path, part)
     end, number = part.start, 0
     for batch in part_batches(path, [*CONTROL, *fields]):
@@ -382,7 +383,8 @@ def _row(line: Line, fields: Mapping[str, Field]) -> dict[str, Any]:
         return row | {"_kind": None, "_line": line.payload}
     kind = record.get("kind") if isinstance(record, dict) else None
     row["_kind"] = kind if isinstance(kind, str) and kind.isascii() else None
-    encoded = _encoded(record, fields) if row["_kind"] in ("group", "texts") and _dumped(record) == line.payload else None
+    typed = row["_kind"] in ("group", "texts") and _dumped(record) == line.payload and is_sound(record)
+    encoded = _encoded(record, fields) if typed else None
     return row | ({"_line": line.payload} if encoded is None else encoded)
 
 

@@ -35,7 +35,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -199,14 +199,19 @@ def read_log(folder: Path) -> Iterator[dict[str, Any]]:
     Errors: CurriculaError with file, line and offset for damaged lines, fields of a wrong type and schemas of the future.
     """
     path = folder / ROLLOUTS
+    yield from committed_records(records_of(path, begin_of(path)))
+
+
+def committed_records(records: Iterable[tuple[int, Record]]) -> Iterator[Record]:
+    """Of records as they stand in the file (with where they end), those that a commit follows, with their defaults."""
     open_records: list[Record] = []
-    for _, record in records_of(path, begin_of(path)):
+    for _, record in records:
         if record["kind"] != "commit":
             open_records.append(record)
             continue
         _refuse_schema(record)
         if all(one["kind"] != LOST for one in open_records):
-            yield from (Record(_completed(one), one.place) for one in open_records)
+            yield from map(completed, open_records)
         open_records.clear()
 
 
@@ -216,6 +221,11 @@ def _refuse_schema(commit: Record) -> None:
             f"{commit.place} is of schema {commit['schema']}, expected {SCHEMA}; "
             "read it with the version of rl-curricula that wrote it, or a newer one"
         )
+
+
+def completed(record: Record) -> Record:
+    """The record with the fields that were added since it was written."""
+    return Record(_completed(record), record.place)
 
 
 def _completed(record: dict[str, Any]) -> dict[str, Any]:
@@ -246,19 +256,19 @@ def _committed_texts(folder: Path, end: int) -> Iterator[Line]:
     path = folder / TEXTS
     begin = begin_of(path)
     check_parts(path, begin)
-    checked = begin.end
+    reached = begin.end
     for _, line in tail_lines(path, begin) if end else ():
         if line.end > end:
             break
-        checked = line.end
+        reached = line.end
         yield line
-    _refuse_missing(path, begin, checked, end)
+    _refuse_missing(path, begin, reached, end)
 
 
-def _refuse_missing(path: Path, begin: Begin, checked: int, end: int) -> None:
-    if checked != end:
+def _refuse_missing(path: Path, begin: Begin, reached: int, end: int) -> None:
+    if reached != end:
         raise CurriculaError(
-            f"{path}: the line at byte {checked + begin.shift} is damaged or missing, {end + begin.shift} bytes were committed; "
+            f"{path}: the line at byte {reached + begin.shift} is damaged or missing, {end + begin.shift} bytes were committed; "
             "restore the file from a copy, or see what `curricula log repair` can save"
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from curricula.types import CurriculaError
+from curricula.types import CurriculaError, Reason, Status
 
 
 class Field(NamedTuple):
@@ -152,7 +152,9 @@ TYPES: dict[str, Callable[[Any], bool]] = {
     "wholes": _wholes,
     "lists": lambda value: type(value) is list and all(map(_wholes, value)),
 }
-_NULL = ("greedy", "content", "answer", "prompt_hash", "n_prompt_tokens", "propensity", "probability")  # may be null
+_NULL = ("greedy", "content", "answer", "prompt_hash", "n_prompt_tokens")  # may be null
+_STATUSES = frozenset(status.name.lower() for status in Status)
+_REASONS = frozenset(reason.name.lower() for reason in Reason)
 _CHECKS = {
     kind: {name: (TYPES[field.type.removesuffix(" of each")], field) for name, field in fields.items()}
     for kind, fields in KINDS.items()
@@ -183,7 +185,27 @@ def checked(fields: Mapping[str, Any], place: str) -> Record:
             raise CurriculaError(
                 f"{place}: {kind}.{name}: expected {n_rollouts} entries, one per rollout as in {first}, got {len(value)}"
             )
+    if kind == "group":
+        _refuse_unknown(fields, place)
     return Record(fields, place)
+
+
+def is_sound(fields: Mapping[str, Any]) -> bool:
+    """Whether `checked` takes the record."""
+    try:
+        checked(fields, "")
+    except CurriculaError:
+        return False
+    return True
+
+
+def _refuse_unknown(fields: Mapping[str, Any], place: str) -> None:
+    """Words that later versions may know and this one does not."""
+    unknown = sorted(set(fields.get("statuses", ())) - _STATUSES)
+    if unknown:
+        raise CurriculaError(f"{place}: unknown status {unknown[0][:60]!r}; known: {', '.join(sorted(_STATUSES))}")
+    if "reason" in fields and fields["reason"] not in _REASONS:
+        raise CurriculaError(f"{place}: unknown reason {fields['reason'][:60]!r}; known: {', '.join(sorted(_REASONS))}")
 
 
 def _shown(value: Any) -> str:
