@@ -61,9 +61,8 @@ class BetaCounts:
     def estimate(self, state: BetaState, pool: PromptPool, prompt_B: Ints) -> Estimate:
         alpha_0, beta_0 = prior_counts(pool, prompt_B, self.prior_alpha, self.prior_beta, self.prior_strength)
         success_B, failure_B = state.success_N.take(prompt_B), state.failure_N.take(prompt_B)
-        seen: Ints | slice = np.flatnonzero(success_B + failure_B)  # the others are at their priors: most prompts, in a large pool
-        if 2 * len(seen) > len(prompt_B):
-            seen = slice(None)
+        touched = np.flatnonzero(success_B + failure_B)  # the others are at their priors: most prompts, in a large pool
+        seen = touched if 2 * len(touched) < len(prompt_B) else slice(None)
         kept = self._kept(state.version - state.stamp_N.take(prompt_B[seen]))
         alpha_0[seen] += kept * success_B[seen]
         beta_0[seen] += kept * failure_B[seen]
