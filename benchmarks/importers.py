@@ -1,6 +1,6 @@
 """How fast logs of other trainers are read, against parsing the same file and throwing the rows away.
 
-    python -m benchmarks.importers [--rows 4096] [--rounds 5] [--formats verl trl ...] [--json importers.json]
+    python -m benchmarks.importers [--rows 2048] [--rounds 5] [--formats verl trl ...] [--json importers.json]
 
 Every format gets a synthetic log in a temporary folder: groups of 8, prompts of 600 characters, completions of 3,000 (1,000 tokens
 where the format holds tokens). *Plain* is `json.loads` of every line, pyarrow's batches as Python objects, or `torch.load`. Time is
@@ -278,7 +278,7 @@ def measure(format: str, n_rows: int, n_rounds: int) -> Reading:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=4096)
+    parser.add_argument("--rows", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--formats", nargs="+", default=known_formats(), choices=known_formats())
     parser.add_argument("--json", type=Path)
