@@ -44,9 +44,12 @@ def narrowed(pool: PromptPool, quota: Quota, regret_N: Floats) -> Quota:
     blocked_N = quota.blocked_N | (regret_N > 0)
     need_K = np.ceil(quota.expected_K).astype(np.int64)
     open_K = pool.size_K - np.bincount(pool.distribution_N[blocked_N], minlength=pool.n_distributions)
-    for k in np.flatnonzero((quota.expected_K > 0) & (open_K < need_K)):
+    for k in np.flatnonzero(quota.asked_K & (open_K < need_K)):
         member = pool.members(k)
         free = member[~quota.blocked_N[member]]
-        cut = np.partition(regret_N[free], need_K[k] - 1)[need_K[k] - 1]
+        need = min(int(need_K[k]), len(free))  # fewer are free where only chances are asked, of a distribution that gives none
+        if need == 0:
+            continue
+        cut = np.partition(regret_N[free], need - 1)[need - 1]
         blocked_N[free[regret_N[free] <= cut]] = False
     return replace(quota, blocked_N=blocked_N)

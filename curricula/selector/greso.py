@@ -159,7 +159,7 @@ def _opened(pool: PromptPool, quota: Quota, ratio_N: Floats) -> tuple[Bools, Flo
     limit_K = np.ones(pool.n_distributions)
     open_K = pool.size_K - np.bincount(pool.distribution_N[blocked_N], minlength=pool.n_distributions)
     need_K = np.ceil(quota.expected_K).astype(np.int64)
-    for k in np.flatnonzero((quota.expected_K > 0) & (open_K <= need_K)):
+    for k in np.flatnonzero(quota.asked_K & (open_K <= need_K)):
         member, need = pool.members(k), need_K[k]
         free = member[~quota.blocked_N[member]]
         order = free[np.argsort(ratio_N[free])]

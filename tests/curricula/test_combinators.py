@@ -340,3 +340,20 @@ def test_a_combinator_says_what_its_inner_selector_says_of_itself(name):
 def test_mistakes_are_named(spec, message):
     with pytest.raises(CurriculaError, match=message):
         build("selector", spec)
+
+
+@given(
+    sizes=st.lists(st.integers(1, 4), min_size=1, max_size=6),
+    n_groups=st.integers(1, 6),
+    outer=st.sampled_from(COMBINATORS),
+    inner=st.sampled_from(["uniform", "sequential", "nearest", "thompson_nearest", "epoch", "band"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_chances_can_be_asked_of_any_pool(sizes, n_groups, outer, inner):
+    """Distributions that give no prompt this time, but might have, are asked too."""
+    pool = pool_of([f"d{k}" for k, size in enumerate(sizes) for _ in range(size)])
+    curriculum = curriculum_of({"name": outer, "inner": inner}, pool)
+    for number in range(3):
+        chance_N = curriculum.inclusion(number, n_groups)
+        assert abs(chance_N.sum() - min(n_groups, len(pool))) < 1e-6
+        assert chance_N[step(curriculum, number, n_groups).prompt_B].min() > 0 or outer == "greso" or inner == "thompson_nearest"
