@@ -11,10 +11,11 @@ else, makes a new schema. Schema 1, by ``kind``:
     probability (of the distribution's arm at the decision), n_asked, kept, reason (`Reason`, lower case), weight (factor on its
     advantages, 1 by default), max_tokens (completion limit, 0 = the recipe's, by default), stated_tokens (token budget that its
     prompt stated, 0 = none, by default), greedy (null by default; where a greedy completion was asked for: reward, shaped, status,
-    n_tokens, finish, version, engine), max_turns (answers that its rollouts may give, 1 by default); then one entry per rollout:
-    rewards (raw; null = none), shaped (what advantages are made of; the raw rewards by default), statuses (`Status`, lower case),
-    n_tokens (drawn), finish, logprob_sums (of the drawn tokens), versions (policy), engines, gradient (enters the update), turns
-    (answers given, 1 by default), spans (how many tokens were drawn, fed, drawn, ...; all of them drawn by default).
+    n_tokens, finish, version, engine), max_turns (answers that its rollouts may give, 1 by default), prompt_hash (`content_hash`)
+    and n_prompt_tokens (null by default); then one entry per rollout: rewards (raw; null = none), shaped (what advantages are made
+    of; the raw rewards by default), statuses (`Status`, lower case), n_tokens (drawn), finish, logprob_sums (of the drawn tokens),
+    versions (policy), engines, gradient (enters the update), seconds (from the request to the engine's answer; null by default),
+    turns (answers given, 1 by default), spans (how many tokens were drawn, fed, drawn, ...; all of them drawn by default).
 ``attempt`` (after its groups)
     run, step, attempt, round, pool (fingerprint), distributions (K names), probabilities (K), n_groups, n_rollouts, n_carried,
     n_unspent, n_greedy (greedy completions, charged as rollouts are; 0 by default), reward_range, refill, refill_margin (factor on
@@ -34,6 +35,7 @@ Absent numbers are null, infinities are the strings "inf" and "-inf".
 from __future__ import annotations
 
 import hashlib
+import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -108,14 +110,23 @@ class RolloutLog:
         return LogPosition(self._rollouts.end, self._texts.end)
 
     def append_attempt(
-        self, pool: PromptPool, attempt: Attempt, facts: Mapping[str, Any] | None = None, prompts: Sequence[Prompt] | None = None
+        self,
+        pool: PromptPool,
+        attempt: Attempt,
+        facts: Mapping[str, Any] | None = None,
+        prompts: Sequence[Prompt] | None = None,
+        ids_N: Sequence[Sequence[int]] | None = None,
     ) -> None:
-        """Stage all groups of an attempt; ``prompts`` (row for row of the pool) put the prompts' texts beside the completions."""
+        """Stage all groups of an attempt.
+
+        ``prompts`` (row for row of the pool) put the prompts' texts beside the completions, ``ids_N`` (their tokens) their lengths.
+        """
         gradient_B = _by_group(attempt, attempt.verdict.carries_gradient_R.astype(np.int64))
         shaped_B = _by_group(attempt, attempt.shaped_R)
         for b, judged in enumerate(attempt.judged_B):
             columns = _rollout_columns(judged) | {"shaped": shaped_B[b], "gradient": gradient_B[b]}
-            self._stage("group", _group_record(pool, attempt, b) | columns)
+            row = int(attempt.plan.selection.prompt_B[b])
+            self._stage("group", _group_record(pool, attempt, b) | _prompt_record(row, prompts, ids_N) | columns)
             if self._logs_texts_of(int(attempt.plan.group_B[b])):
                 self._staged_texts.append(seal({"kind": "texts", "run": self.run} | _texts_record(pool, attempt, b, prompts)))
         self._stage("attempt", _attempt_record(pool, attempt) | {"facts": dict(facts or {})})
@@ -233,7 +244,8 @@ def _completed(record: dict[str, Any]) -> dict[str, Any]:
     if record.get("kind") == "group":
         n_tokens = record.get("n_tokens") or []
         turns = {"max_turns": 1, "stated_tokens": 0, "turns": [1] * len(n_tokens), "spans": [[n] for n in n_tokens]}
-        return {"weight": 1.0, "max_tokens": 0, "shaped": record.get("rewards"), "greedy": None} | turns | record
+        unknown = {"greedy": None, "prompt_hash": None, "n_prompt_tokens": None, "seconds": [None] * len(n_tokens)}
+        return {"weight": 1.0, "max_tokens": 0, "shaped": record.get("rewards")} | unknown | turns | record
     return {"renormalise": False, "refill_margin": 1.0, "n_greedy": 0} | record if record.get("kind") == "attempt" else record
 
 
@@ -373,6 +385,19 @@ def _group_record(pool: PromptPool, attempt: Attempt, b: int) -> dict[str, Any]:
     }
 
 
+def _prompt_record(row: int, prompts: Sequence[Prompt] | None, ids_N: Sequence[Sequence[int]] | None) -> dict[str, Any]:
+    return {
+        "prompt_hash": content_hash(prompts[row].content) if prompts is not None else None,
+        "n_prompt_tokens": len(ids_N[row]) if ids_N is not None else None,
+    }
+
+
+def content_hash(content: str | list[dict[str, str]]) -> str:
+    """16 hexadecimal digits that change when the text, or the chat messages, of a prompt change."""
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.blake2b(text.encode("ascii"), digest_size=8).hexdigest()
+
+
 def _greedy_record(greedy: Judged | None, shaped: float) -> dict[str, Any] | None:
     if greedy is None:
         return None
@@ -396,6 +421,7 @@ def _rollout_columns(judged: Sequence[Judged]) -> dict[str, Any]:
         "logprob_sums": [round(float(np.sum(rollout.completion.logprob_T, dtype=np.float64)), 6) for rollout in judged],
         "versions": [rollout.policy_version for rollout in judged],
         "engines": [rollout.engine for rollout in judged],
+        "seconds": [round(rollout.seconds, 4) for rollout in judged],
         "turns": [rollout.completion.n_turns for rollout in judged],
         "spans": [spans(rollout.completion) for rollout in judged],
     }

@@ -48,6 +48,7 @@ GROUP = {
     "reason": Field("text", "why: `kept`, `all_equal`, `too_hard`, `too_easy`, `too_few`, `surplus`"),
     "weight": Field("number", "factor on the group's advantages; 1 by default"),
     "max_tokens": Field("whole", "limit of a completion in tokens, 0 = the recipe's (default)"),
+    "stated_tokens": Field("whole", "token budget that its prompt stated, 0 = none (default)"),
     "max_turns": Field("whole", "answers that a rollout may give; 1 by default"),
     "greedy": Field("object", "the greedy completion where one was asked for, else null (default)"),
     "prompt_hash": Field("text", "BLAKE2b (8 bytes, hexadecimal) of the prompt's text or chat messages; null = unknown (default)"),

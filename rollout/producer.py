@@ -80,7 +80,14 @@ class Producer:
 
     def _merge(self, answer: Answer, scores: list[Score]) -> list[Judged]:
         return [
-            Judged(completion, *self._status(completion.finish, score), answer.policy_version, answer.engine, score.detail)
+            Judged(
+                completion,
+                *self._status(completion.finish, score),
+                answer.policy_version,
+                answer.engine,
+                score.detail,
+                answer.seconds,
+            )
             for completion, score in zip(answer.completions, scores, strict=True)
         ]
 

@@ -58,7 +58,8 @@ class Retry:
             drawn_T=np.concatenate([_drawn(first), np.zeros(n_fed, np.bool_), _drawn(last)]),
             n_turns=first.n_turns + last.n_turns,
         )
-        return replace(after, completion=completion, policy_version=min(before.policy_version, after.policy_version))
+        version, seconds = min(before.policy_version, after.policy_version), before.seconds + after.seconds
+        return replace(after, completion=completion, policy_version=version, seconds=seconds)
 
     def _right(self, reward: float) -> bool:
         return reward - self.reward.low > 0.5 * (self.reward.high - self.reward.low)

@@ -104,6 +104,7 @@ class Judged:
     policy_version: int
     engine: str = ""
     detail: str = ""  # the verifier's error, first line
+    seconds: float = float("nan")  # from the request to the engine's answer, all turns together; NaN = unknown
 
 
 @dataclass(frozen=True, eq=False)

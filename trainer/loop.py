@@ -16,7 +16,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
+from curricula import Curriculum
+from curricula.registry import STAGES, name_of
 from curricula.types import CurriculaError, Feedback
 from rollout.types import Attempt
 from trainer import checkpoint
@@ -75,6 +78,8 @@ class Run:
         self._empty_steps = 0
         self._probes: list[tuple[int, ...]] = []
         self._evaluations: list[EvaluationResult] = []
+        self._learned_from = 0  # policy version that the newest step's update began with
+        self._facts = facts_of(recipe, parts.curriculum)  # in every attempt of the log
 
     def execute(self, start: checkpoint.Checkpoint | None) -> RunSummary:
         first = self._restore(start)
@@ -136,6 +141,7 @@ class Run:
 
     def _learn(self, attempts: Sequence[Attempt]) -> LearnerReport | None:
         """One update; None when no rollout carries gradient (then the learning rate's clock stands still too)."""
+        self._learned_from = self._parts.learner.version
         sequences = sequences_of(attempts, self._recipe.learner.advantage, self._parts.prompts)
         if not any(sequence.advantage for sequence in sequences):
             return None
@@ -200,11 +206,12 @@ class Run:
             )
 
     def _remember(self, step: int, attempts: Sequence[Attempt], report: LearnerReport | None, began: float) -> None:
-        log, pool = self._parts.log, self._parts.curriculum.pool
+        log, pool, prompts = self._parts.log, self._parts.curriculum.pool, self._parts.prompts
+        facts = {**self._facts, "policy_version": self._learned_from}
         self._clock.seconds["deciding"] = self._parts.collector.take_deciding_s()
         with self._clock.phase("log"):
             for attempt in attempts:
-                log.append_attempt(pool, attempt, {"seed": self._recipe.seed}, self._parts.prompts.prompt_set.prompts)
+                log.append_attempt(pool, attempt, facts, prompts.prompt_set.prompts, prompts.ids_N)
         self._clock.seconds["step"] = time.perf_counter() - began
         lr = report.lr if report else self._parts.schedule.lr(self._parts.learner.version)
         metrics = self._parts.curriculum.metrics()
@@ -242,6 +249,12 @@ class Run:
         self._parts.log.truncate_to(start.facts["log_position"])
         self._parts.fleet.publish(self._parts.learner.weights())
         return start.step
+
+
+def facts_of(recipe: Recipe, curriculum: Curriculum) -> dict[str, Any]:
+    """What decided, for whoever reads the log without its recipe."""
+    policies = {stage: name_of(stage, getattr(curriculum.stages, stage)) for stage in STAGES}
+    return {"seed": recipe.seed, "recipe": recipe.fingerprint, "policies": policies, "exploration": curriculum.exploration}
 
 
 @contextmanager
