@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,6 +34,13 @@ from curricula.types import (
     Verdict,
     group_ids,
 )
+
+
+class Prospect(NamedTuple):
+    """What a plan is likely to hold."""
+
+    chance_N: Floats  # inclusion probabilities of the pool's prompts
+    prompt_B: Ints  # one draw by them
 
 
 class Curriculum:
@@ -190,6 +197,10 @@ class Curriculum:
         their mean over seeds is the inclusion probability: as good in an average over steps. A selector that tells nothing gives
         its draw itself, 1 or 0, of which the same is true.
         """
+        return self.prospect(step, n_groups, attempt, exclude).chance_N
+
+    def prospect(self, step: int, n_groups: int, attempt: int = 0, exclude: Iterable[int] | Ints = ()) -> Prospect:
+        """`inclusion`, and one draw by these chances: for means over a plan in a pool that is too large to sum over."""
         chance_N, told = np.zeros(len(self.pool)), False
 
         def tell(prompt: Ints, chance: Floats) -> None:
@@ -202,7 +213,7 @@ class Curriculum:
         selection = self.stages.selector.select(self._state["selector"], self.pool, asked, self.estimate, rng)
         if not told:
             chance_N[selection.prompt_B] = 1.0
-        return chance_N
+        return Prospect(chance_N, selection.prompt_B)
 
     def estimate(self, prompt: ArrayLike) -> Estimate:
         """What is believed of the pass rate of these prompts (rows of the pool)."""

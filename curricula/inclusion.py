@@ -21,6 +21,7 @@ from curricula.visits import inclusion
 
 Weigh = Callable[[Ints, float], Floats]  # open prompts of one distribution, expected number -> their inclusion probabilities
 PER_SEAT, LEAST_CANDIDATES = 64, 4096  # open prompts of a distribution that are weighed
+DEEP = 16  # scores of which the highest is looked at first
 PART = 16_384  # prompts that are scored at a time
 NEAR_WHOLE = 1e-9  # sums of probabilities this close to a whole number are whole, relative to the sum
 SMALLEST = float(np.finfo(np.float64).tiny)
@@ -154,8 +155,15 @@ def top(score_n: Floats, expected: float) -> Floats:
 
 
 def _nth_largest(score_n: Floats, expected: float) -> float:
-    """The last score that is taken when ``expected`` are, rounded up."""
+    """The last score that is taken when ``expected`` are, rounded up; no NaN among the scores."""
     n_most = min(max(int(np.ceil(expected)), 1), len(score_n))
+    n_columns = len(score_n) // DEEP
+    if n_most <= n_columns:  # few of many: a partition of the whole is slow, most of all among equals
+        highest = score_n[: n_columns * DEEP].reshape(DEEP, n_columns).max(axis=0)  # so many scores are at least the n-th of these
+        bound = float(np.partition(highest, n_columns - n_most)[n_columns - n_most])
+        score_n = score_n[score_n > bound]
+        if len(score_n) < n_most:
+            return bound
     return float(np.partition(score_n, len(score_n) - n_most)[len(score_n) - n_most])
 
 

@@ -45,7 +45,8 @@ class Quota:
     """How many prompts of each distribution a plan takes (see `curricula.draws.draw_quota`).
 
     A selector tells ``tell``, where there is one, the inclusion probabilities that it goes by, of chosen and other prompts alike;
-    each prompt once at most. Where it draws something first (candidates, a posterior), they are those after that draw.
+    each prompt once at most. Where it draws something first (candidates, a posterior), they are those after that draw; so may the
+    propensities of its selection be, which nobody reads then.
     """
 
     drawn_K: Ints  # (K,) this time: floor or ceil of the expectation, at most available_K

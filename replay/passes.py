@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from curricula import Curriculum
+from curricula.curriculum import Prospect
 from curricula.draws import generator
 from curricula.groups import counts, n_scored, score_spreads
 from curricula.types import Bools, CurriculaError, Feedback, Floats, Ints, Outcome
@@ -56,6 +57,7 @@ class Pass:
     gradient_G: Ints  # rollouts that carry gradient
     n_rounds: int  # most allocation rounds that any group had
     unsupported: float | None  # share of its choices that the log could not make; None = not known
+    square_D: Floats | None  # sum over the pool of q^2 / pi, what the squared weights come to on average; None = not known
     predicted: Mapping[str, Predicted]  # what the belief makes of a group of the decision's size: live, learnability
 
 
@@ -111,7 +113,7 @@ def walk(run: LoggedRun, curriculum: Curriculum, terms: Terms | None = None) -> 
             waiting, step = [], decision.step
         taken = [*in_flight, *waiting]
         exclude = np.concatenate([np.empty(0, np.int64), *(run.prompt_G[other.group_B] for other in taken)])
-        columns.add(curriculum, decision, exclude, logger.possible(decision, exclude), terms)
+        columns.add(curriculum, decision, exclude, logger.chances(decision, exclude), terms)
         waiting.append(decision)
     return columns.done()
 
@@ -131,13 +133,13 @@ class _Logger:
         self._run, self._terms = run, terms
         self._own = terms.own() if terms.own else None
 
-    def possible(self, decision: Decision, exclude: Ints) -> Bools | None:
-        """(N,) which prompts the log could choose; None where that is not known."""
+    def chances(self, decision: Decision, exclude: Ints) -> Floats | None:
+        """(N,) how likely the log was to choose each prompt; None where that is not known."""
         if self._own is not None:
             chance_N = self._own.inclusion(decision.step, len(decision.group_B), decision.attempt, exclude)
             logged_B = self._run.propensity_G[decision.group_B]
             if np.allclose(chance_N[self._run.prompt_G[decision.group_B]], logged_B, rtol=1e-9, atol=0.0):
-                return np.asarray(chance_N > 0)
+                return chance_N
             self._own = None  # a selector that draws candidates first, or a run that was stopped ahead of its weights
         if self._terms.possible_only:
             raise CurriculaError(
@@ -165,15 +167,21 @@ class _Columns:
         self._share_DK: list[Floats] = []
         self._rounds = 0
         self._lost: float | None = 0.0  # groups of its plans that the log could not choose
+        self._square_D: list[float] = []
 
-    def add(self, curriculum: Curriculum, decision: Decision, exclude: Ints, possible_N: Bools | None, terms: Terms) -> None:
+    def add(self, curriculum: Curriculum, decision: Decision, exclude: Ints, logged_N: Floats | None, terms: Terms) -> None:
         selection, place = decision.outcome.plan.selection, decision.group_B
         n_groups, n_B = len(place), decision.outcome.plan.n_rollouts_B
-        if terms.possible_only and possible_N is not None:
-            exclude = np.flatnonzero(~possible_N)
-        chance_N = curriculum.inclusion(decision.step, n_groups, decision.attempt, exclude)
+        if terms.possible_only and logged_N is not None:
+            exclude = np.flatnonzero(logged_N == 0)
+        prospect = curriculum.prospect(decision.step, n_groups, decision.attempt, exclude)
+        chance_N = prospect.chance_N
         size = float(chance_N.sum())
-        self._lost = None if self._lost is None or possible_N is None else self._lost + float(chance_N[~possible_N].sum())
+        if logged_N is None:
+            self._lost = None
+        elif self._lost is not None:
+            self._lost += float(chance_N[logged_N == 0].sum())
+            self._square_D.append(float((chance_N**2 / np.where(logged_N > 0, logged_N, np.inf)).sum()))
         share_K = np.bincount(curriculum.pool.distribution_N, weights=chance_N, minlength=curriculum.pool.n_distributions)
         n = round(float(n_B.mean()))
         rate_B = believed_rates(curriculum, selection.prompt_B)
@@ -182,7 +190,7 @@ class _Columns:
         self._whole["decision"][place] = len(self._size_D)
         self._size_D.append(size)
         self._share_DK.append(share_K / max(size, 1e-12))
-        rate, weight = _planned(curriculum, decision, chance_N, exclude)
+        rate, weight = _planned(curriculum, prospect)
         for name, predict in PREDICTIONS.items():
             self._numbers[name][place] = predict(rate_B, n)
             self._predicted_D[name].append(float(weight @ predict(rate, n) / weight.sum()) if len(rate) else np.nan)
@@ -209,6 +217,7 @@ class _Columns:
             gradient_G=self._whole["gradient"],
             n_rounds=self._rounds,
             unsupported=None if self._lost is None else self._lost / max(sum(self._size_D), 1e-12),
+            square_D=None if self._lost is None else np.array(self._square_D),
             predicted={name: Predicted(self._numbers[name], np.array(self._predicted_D[name])) for name in PREDICTIONS},
         )
 
@@ -230,13 +239,12 @@ def learnability_of(rate: Floats, n: int) -> Floats:
 PREDICTIONS: Mapping[str, Callable[[Floats, int], Floats]] = {"live": live_chance, "learnability": learnability_of}
 
 
-def _planned(curriculum: Curriculum, decision: Decision, chance_N: Floats, exclude: Ints) -> tuple[Floats, Floats]:
+def _planned(curriculum: Curriculum, prospect: Prospect) -> tuple[Floats, Floats]:
     """Believed rates in the recipe's plan and their weights: of every prompt in a small pool, else of one drawn plan."""
-    if len(chance_N) <= SMALL_POOL:
-        prompt = np.flatnonzero(chance_N)
-        return believed_rates(curriculum, prompt), chance_N[prompt]
-    plan = curriculum.plan(decision.step, len(decision.group_B), 2 * len(decision.group_B), decision.attempt, exclude)
-    return believed_rates(curriculum, plan.selection.prompt_B), np.ones(len(plan))
+    if len(prospect.chance_N) <= SMALL_POOL:
+        prompt = np.flatnonzero(prospect.chance_N)
+        return believed_rates(curriculum, prompt), prospect.chance_N[prompt]
+    return believed_rates(curriculum, prospect.prompt_B), np.ones(len(prospect.prompt_B))
 
 
 def believed_rates(curriculum: Curriculum, prompt: Ints) -> Floats:

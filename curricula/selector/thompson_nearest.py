@@ -63,9 +63,11 @@ class ThompsonNearest(Stateless):
         estimate = believed(arm.prompt_n)
         distance = np.abs(self._draws(estimate, rng) - self.target)
         order = np.argsort(distance, kind="stable")
-        if tell is not None:
-            tell(arm.prompt_n[order], inclusion(arm.expected, np.arange(len(order)), 1))
         chosen = order[: arm.drawn]
+        if tell is not None:
+            told = inclusion(arm.expected, np.arange(len(order)), 1)
+            tell(arm.prompt_n[order], told)
+            return arm.prompt_n[chosen], np.maximum(told[: arm.drawn], LEAST_PROPENSITY)  # given the draws, its own too
         near = self._near(Estimate(estimate.alpha_B[chosen], estimate.beta_B[chosen]), distance[order], arm.expected)
         return arm.prompt_n[chosen], np.maximum(arm.share * near, LEAST_PROPENSITY)
 

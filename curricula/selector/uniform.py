@@ -13,6 +13,7 @@ from curricula.stages import Believed, Quota, Tell
 from curricula.types import Bools, Feedback, Floats, Ints, PromptPool, Selection
 from curricula.visits import Visits, inclusion, moved_visits, no_visits, rungs, visited
 
+TAKEN = np.iinfo(np.int32).max  # more visits than any prompt has
 SCARCE = 16  # below one prompt in so many, a pass over the distribution beats rejection
 
 
@@ -85,14 +86,24 @@ def _arms(state: Visits, pool: PromptPool, quota: Quota) -> _Arms:
 
 
 def _tell(state: Visits, pool: PromptPool, quota: Quota, tell: Tell) -> None:
-    """The chances of all prompts whose turn may come, by a pass over their distributions."""
-    for k in np.flatnonzero(quota.expected_K > 0):
-        start, stop = int(pool.start_K[k]), int(pool.start_K[k + 1])
-        blocked, expected, n_before = np.flatnonzero(quota.blocked_N[pool.canonical_N[start:stop]]), float(quota.expected_K[k]), 0
-        for rung in rungs(state.visits_N[start:stop], blocked, int(np.ceil(expected))):
-            chance = float(inclusion(expected, n_before, len(rung)))
-            tell(pool.canonical_N[start + rung], np.full(len(rung), chance))
-            n_before += len(rung)
+    """The chances of all prompts whose turn may come: pass after pass over the distributions that still need some, fewest visits
+    first, all distributions in one."""
+    arm_A = np.flatnonzero(quota.expected_K > 0)
+    value_N = state.visits_N.copy()
+    value_N[pool.place_N[np.flatnonzero(quota.blocked_N)]] = TAKEN
+    place = np.flatnonzero(np.repeat(quota.expected_K > 0, pool.size_K))
+    value, n_before_A = value_N[place], np.zeros(len(arm_A), np.int64)
+    while len(arm_A):
+        size_A, expected_A = pool.size_K[arm_A], quota.expected_K[arm_A]
+        fewest_A = np.minimum.reduceat(value, np.cumsum(size_A) - size_A)
+        here = np.flatnonzero(value == np.repeat(np.where(fewest_A == TAKEN, -1, fewest_A), size_A))
+        arm = np.repeat(np.arange(len(arm_A)), size_A)[here]
+        n_here_A = np.bincount(arm, minlength=len(arm_A))
+        tell(pool.canonical_N[place[here]], inclusion(expected_A, n_before_A, np.maximum(n_here_A, 1))[arm])
+        value[here], n_before_A = TAKEN, n_before_A + n_here_A
+        going_A = (fewest_A != TAKEN) & (n_before_A < np.ceil(expected_A))
+        going = np.repeat(going_A, size_A)
+        arm_A, n_before_A, place, value = arm_A[going_A], n_before_A[going_A], place[going], value[going]
 
 
 def _reject(arms: _Arms, state: Visits, pool: PromptPool, quota: Quota, rng: np.random.Generator) -> tuple[Ints, Floats]:
