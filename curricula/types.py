@@ -7,11 +7,11 @@ Axis suffixes on arrays: ``_N`` prompts in the pool, ``_K`` distributions, ``_B`
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -121,6 +121,38 @@ class PromptPool:
             prior_pass_rate_N=prior_pass_rate,  # type: ignore[arg-type]
             features_NF=None if features is None else np.asarray(features, dtype=np.float32),
         )
+
+    @classmethod
+    def from_dataset(
+        cls,
+        data: Any,
+        *,
+        prompt: str = "prompt",
+        id: str | None = None,
+        distribution: str | Sequence[str] | Callable[[Mapping[str, Any]], str] | None = None,
+        prior_pass_rate: str | None = None,
+        features: Sequence[str] = (),
+        repeated: Literal["refuse", "number"] = "refuse",
+    ) -> PromptPool:
+        """A pool from a Hugging Face data set (streamed or not), a list of dicts, a dict of columns or a pandas table.
+
+        All names are columns; dotted ones reach into nested columns (``extra_info.level``). ``id`` left out: a hash of the
+        prompt's text (or chat messages) and its distribution, the one that prompt files and imported logs give as well.
+        ``distribution``: a column, several (joined by ``/``), or a function of the row; left out, the column ``data_source``
+        where there is one. ``prior_pass_rate``: in [0, 1], null = unknown. ``features``: numbers or lists of numbers.
+        ``repeated``: what happens to an id that comes again; ``number`` keeps it as ``id#2``. Row i of the pool is row i of the
+        data. Texts are read once and not kept. Files: `rollout.pool_file.pool_from_file`.
+
+        Errors: CurriculaError for a missing column (with the nearest name) and for a bad value (with its row).
+
+        >>> rows = [{"prompt": "2+2=", "level": 1}, {"prompt": "17*23=", "level": 2}]
+        >>> PromptPool.from_dataset(rows, distribution="level").ids
+        array(['1/ee6f22842ca2e7b6', '2/f18f0a060343d0fd'], dtype='<U18')
+        """
+        from curricula.datasets import PoolColumns, numbered_rows, pool_from_rows  # it needs this module
+
+        columns = PoolColumns(prompt, id, distribution, prior_pass_rate, features, repeated)
+        return pool_from_rows(numbered_rows(data, columns), columns)
 
     def __len__(self) -> int:
         return len(self.ids)

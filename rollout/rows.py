@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curricula.rows import MISSING, Row, first, id_from_text, reach
 from curricula.types import CurriculaError
+
+__all__ = ["MISSING", "Place", "Row", "first", "id_from_text", "is_parquet", "parquet_columns", "reach", "read_rows"]
 
 LFS_POINTER = b"version https://git-lfs"
 PLACEHOLDER = b"<PLACEHOLDER"
 PARQUET_MAGIC = b"PAR1"
 LONGEST_LINE = 1 << 28  # bytes; a file without line ends must not fill the memory
-MISSING = object()
-_JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True, default=str)
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -67,31 +65,6 @@ def parquet_columns(path: Path) -> dict[str, str]:
 
         with ParquetFile(path) as file:
             return {str(field.name): str(field.type) for field in file.schema_arrow}
-
-
-def first(row: Row, paths: Sequence[str]) -> Any:
-    """The value of the first of these dotted paths that the row has, or MISSING."""
-    for path in paths:
-        value = row[path] if path in row else reach(row, path)
-        if value is not MISSING:
-            return value
-    return MISSING
-
-
-def reach(row: Any, path: str) -> Any:
-    """The value at a dotted path, or MISSING; a column whose own name has dots wins."""
-    if not isinstance(row, dict) and not isinstance(row, Mapping):  # the former is quicker to tell
-        return MISSING
-    if path in row:
-        return row[path]
-    head, dot, rest = path.partition(".")
-    return reach(row[head], rest) if dot and head in row else MISSING
-
-
-def id_from_text(distribution: str, content: Any) -> str:
-    """The id of a prompt that has none: a hash of its text (or chat messages) and distribution."""
-    text = f"[{_JSON.encode(distribution)}, {_JSON.encode(content)}]"
-    return f"{distribution}/{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:16]}"
 
 
 def _jsonl(path: Path) -> Iterator[tuple[Place, Row]]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curricula.rows import prompt_content
 from curricula.types import CurriculaError
 from rollout.prompts import Prompt, PromptSet, RewardSpec
 from rollout.rows import MISSING, Place, Row, first, id_from_text, read_rows
@@ -23,7 +24,6 @@ from rollout.templates import Form, fill, in_form, refuse_template
 
 ANSWERS = ("reward_model.ground_truth", "answer", "solution", "ground_truth")
 DISTRIBUTIONS = ("data_source",)
-CHATML = "<|im_start|>"
 
 
 @register("prompt_file")
@@ -95,14 +95,8 @@ class PromptFile:
     def _content(self, value: Any, place: Place) -> str | list[dict[str, str]]:
         if isinstance(value, str) and value:
             return in_form(fill(self.prompt_template, {"prompt": value}), self.form)
-        if (
-            isinstance(value, Sequence)
-            and value
-            and all(isinstance(message, Mapping) and {"role", "content"} <= message.keys() for message in value)
-        ):
-            if len(value) == 1 and str(value[0]["content"]).startswith(CHATML):
-                return str(value[0]["content"])
-            return [{"role": str(message["role"]), "content": str(message["content"])} for message in value]
+        if (content := prompt_content(value)) is not None:
+            return content
         raise CurriculaError(
             f"{place}: column {self.prompt_column!r}: expected text or chat messages with role and content, got {str(value)[:80]!r}"
         )
