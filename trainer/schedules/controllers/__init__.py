@@ -1,0 +1,1 @@
+"""Scales that react to training, one per file; the whole folder is imported."""

@@ -1,0 +1,165 @@
+"""The learning rate of a run: a schedule on a clock, what was decided on the way, and scales that react to training.
+
+lr = peak x multiplier of the schedule x the smallest scale. It never jumps by accident: extending a run keeps the rate of the
+moment, a decay starts from it, and scales rise slowly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from curricula.types import CurriculaError, known_or_raise
+from trainer.schedules.clock import Clock, ClockState, Consumed
+from trainer.schedules.controller import Controller
+from trainer.schedules.cool_downs import COOL_DOWNS, NEED_A_FLOOR
+from trainer.schedules.progress import share_of
+from trainer.schedules.schedule import Schedule
+
+VERSION = 1
+RISE = 1.05  # most that the scale may grow from one update to the next
+
+
+class Decay(NamedTuple):
+    """A decay that was started by hand, in the clock's units."""
+
+    start: float
+    length: float
+    height: float  # multiplier when it began
+    shape: str
+    floor: float  # of the peak
+
+
+@dataclass(frozen=True)
+class RateState:
+    """Everything that a resumed run needs."""
+
+    clock: ClockState
+    updates: int = 0
+    stretch: float = 1.0  # factor on the schedule since it was extended
+    decay: Decay | None = None
+    scale: float = 1.0  # of the newest update
+
+
+class Explanation(NamedTuple):
+    """What made a rate."""
+
+    lr: float
+    multiplier: float  # of the schedule, decays included
+    scales: dict[str, float]  # by controller
+    scale: float  # their minimum, no faster up than `RISE`
+    cause: str  # "schedule", or the controller that holds the rate down
+
+
+class LearningRate:
+    """Asked before each update, told after it. A pure function of its state, which is plain numbers and texts."""
+
+    def __init__(self, schedule: Schedule, clock: Clock, controllers: Mapping[str, Controller] | None = None) -> None:
+        self.schedule = schedule
+        self.clock = clock
+        self._controllers = dict(controllers or {})
+        self._observed: dict[str, Any] = {name: controller.begin() for name, controller in self._controllers.items()}
+        self.state = RateState(clock.begin())
+
+    def lr(self, consumed: Consumed | None = None) -> float:
+        """The rate of the update that is due; ``consumed`` is what its step consumed, which a warm-up may count already."""
+        return self.explain(consumed).lr
+
+    def explain(self, consumed: Consumed | None = None) -> Explanation:
+        """The rate and its causes."""
+        now = self.clock.now(self.state.clock, consumed or Consumed())
+        multiplier = self._multiplier(now)
+        scales = {name: controller.scale(self._observed[name]) for name, controller in self._controllers.items()}
+        lowest = min(scales, key=lambda name: scales[name], default=None)
+        wanted = 1.0 if lowest is None else scales[lowest]
+        scale = min(wanted, self.state.scale * RISE) if self.state.updates else wanted
+        cause = "schedule" if lowest is None or scale >= 1.0 else lowest
+        return Explanation(self.schedule.peak * multiplier * scale, multiplier, scales, scale, cause)
+
+    def advance(self, consumed: Consumed, steps_left: int = 0, metrics: Mapping[str, float] | None = None) -> None:
+        """After an update. Steps without one are not told: the clock stands still."""
+        scale = self.explain(consumed).scale
+        for name, controller in self._controllers.items():
+            self._observed[name] = controller.observe(self._observed[name], metrics or {})
+        clock = self.clock.advance(self.state.clock, consumed, steps_left)
+        self.state = replace(self.state, clock=clock, updates=self.state.updates + 1, scale=scale)
+
+    def extend(self, horizon: float) -> None:
+        """Go on to a later horizon; the rate of the moment stays, and the schedule's remaining way is stretched.
+
+        Errors: CurriculaError where the horizon is not later, or the rate has come down to 0.
+        """
+        state = self.state
+        if not horizon > state.clock.horizon:
+            raise CurriculaError(f"extend: expected a horizon beyond {state.clock.horizon:g} {self.clock.unit}, got {horizon:g}")
+        before = self._multiplier(0.0)
+        self.state = replace(state, clock=state.clock._replace(horizon=horizon), stretch=1.0, decay=None)
+        after = self._multiplier(0.0)
+        if before <= 0 or after <= 0:
+            self.state = state
+            raise CurriculaError(
+                "extend: the rate has come down to 0, there is nothing to stretch; go on from an earlier checkpoint"
+            )
+        self.state = replace(self.state, stretch=before / after)
+
+    def start_decay(self, length: float, shape: str = "one_minus_sqrt", floor: float = 0.0) -> None:
+        """From the rate of the moment down to the floor (a share of the peak) over ``length`` units of the clock."""
+        known_or_raise("shape of decay", shape, list(COOL_DOWNS))
+        height = self._multiplier(0.0)
+        if length <= 0 or not 0 <= floor <= height or (shape in NEED_A_FLOOR and floor <= 0):
+            raise CurriculaError(
+                f"start_decay: expected a length above 0 and a floor from 0 (shapes {', '.join(NEED_A_FLOOR)}: above 0) up to the "
+                f"multiplier of the moment, {height:g}; got length={length}, floor={floor}"
+            )
+        self.state = replace(self.state, decay=Decay(self.state.clock.done, length, height, shape, floor))
+
+    def _multiplier(self, now: float) -> float:
+        clock, decay = self.state.clock, self.state.decay
+        if decay is not None:
+            x = share_of(clock.done, decay.start, decay.start + decay.length)
+            return decay.height * COOL_DOWNS[decay.shape](x, decay.floor / decay.height if decay.height else 0.0)
+        schedule = self.schedule if clock.horizon == self.schedule.horizon else replace(self.schedule, horizon=clock.horizon)
+        return min(1.0, self.state.stretch * schedule.multiplier(clock.done, now))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain numbers, texts and lists: JSON keeps it, and ``torch.load(weights_only=True)`` reads it."""
+        state = self.state
+        return {
+            "version": VERSION,
+            "schedule": repr((self.schedule, self.clock)),
+            "clock": list(state.clock),
+            "updates": state.updates,
+            "stretch": state.stretch,
+            "decay": None if state.decay is None else list(state.decay),
+            "scale": state.scale,
+            "controllers": {name: list(observed) for name, observed in self._observed.items()},
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Take up a saved state.
+
+        Errors: CurriculaError when it is of another version, schedule or set of controllers.
+        """
+        if saved.get("version") != VERSION:
+            raise CurriculaError(f"learning rate: expected a state of version {VERSION}, got {saved.get('version')!r}")
+        ours = repr((self.schedule, self.clock))
+        if saved["schedule"] != ours:
+            raise CurriculaError(
+                f"learning rate: the state belongs to {saved['schedule']}, this run has {ours}; to change the horizon use extend"
+            )
+        if set(saved["controllers"]) != set(self._controllers):
+            raise CurriculaError(
+                f"learning rate: the state has controllers {sorted(saved['controllers'])}, this run {sorted(self._controllers)}"
+            )
+        decay = saved["decay"]
+        self.state = RateState(
+            ClockState(*saved["clock"]),
+            saved["updates"],
+            saved["stretch"],
+            None if decay is None else Decay(*decay),
+            saved["scale"],
+        )
+        self._observed = {
+            name: type(controller.begin())(*saved["controllers"][name]) for name, controller in self._controllers.items()
+        }
