@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from curricula.types import CurriculaError, Status
 from rollout.dispatcher import Dispatcher
 from rollout.prompts import Prompt
+from rollout.summaries import Summariser, Thought, thought_of
 from rollout.turns import Retry, first_turn
 from rollout.types import Answer, FinishReason, Judged, Request, Ticket
 from rollout.verifier import Score, VerifierPool, VerifyItem
@@ -18,24 +20,32 @@ LOOK_S = 0.05  # between two looks at the engines while only verdicts are open: 
 class Producer:
     """Streams answers to the verifiers as they finish, so that the last completion is the only one that waits for its verdict.
 
-    Requests of several turns (``max_turns``) need a ``retry``: a wrong completion goes on as soon as its verdict is there.
+    Requests of several turns (``max_turns``) need a ``retry``: a wrong completion goes on as soon as its verdict is there. Requests
+    with ``cuts`` need a ``summariser``: a completion is summed up as soon as its verdict is there, and settled with its summaries.
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, verifier: VerifierPool, score_truncated: bool = True, retry: Retry | None = None
+        self,
+        dispatcher: Dispatcher,
+        verifier: VerifierPool,
+        score_truncated: bool = True,
+        retry: Retry | None = None,
+        summariser: Summariser | None = None,
     ) -> None:
         self._dispatcher = dispatcher
         self._verifier = verifier
         self._score_truncated = score_truncated
         self._retry = retry
+        self._summariser = summariser
         self._answers: dict[Ticket, Answer] = {}
         self._requests: dict[Ticket, Request] = {}  # whose verdicts are open
         self._before: dict[Ticket, Judged] = {}  # what an open later turn goes on with
+        self._thoughts: dict[Ticket, Thought] = {}  # completions with open summaries
         self._judged: dict[Ticket, dict[int, Judged]] = {}  # what is settled, by request and place
 
     def produce(self, requests: Sequence[Request], prompt_of: Mapping[Ticket, Prompt]) -> dict[Ticket, list[Judged]]:
         """The judged completions of every request, by ticket; each completion has a status, none is missing."""
-        self._refuse_turns_without_retry(requests)
+        self._refuse_what_has_no_words(requests)
         self._judged = {request.ticket: {} for request in requests}
         self._submit(requests)
         while self._dispatcher.open or self._verifier.n_open:
@@ -55,6 +65,8 @@ class Producer:
         self._dispatcher.submit(requests)
 
     def _verify(self, answer: Answer, prompt: Prompt) -> None:
+        if answer.ticket.cut and self._summariser:
+            answer = replace(answer, completions=[self._summariser.asked(drawn) for drawn in answer.completions])
         self._answers[answer.ticket] = answer
         items = [VerifyItem(completion.text, prompt.answer, prompt.extra) for completion in answer.completions]
         self._verifier.submit(answer.ticket, items)
@@ -63,11 +75,18 @@ class Producer:
         self._settle(self._verifier.poll())
 
     def _settle(self, scored: Sequence[tuple[Ticket, list[Score]]]) -> None:
-        """Keep what is final, and submit the further turns of the rest."""
+        """Keep what is final, and submit the further turns and the summaries of the rest."""
         further: list[Request] = []
         for ticket, scores in scored:
             request, before = self._requests.pop(ticket), self._before.pop(ticket, None)
-            for place, judged in enumerate(self._merge(self._answers.pop(ticket), scores)):
+            answered = self._merge(self._answers.pop(ticket), scores)
+            if self._summariser and ticket.cut:
+                self._sum_up(self._summariser, ticket, answered)
+                continue
+            for place, judged in enumerate(answered):
+                if self._summariser and request.cuts:
+                    further += self._cut(self._summariser, request, place, judged)
+                    continue
                 follow_up = self._retry.follow_up(request, place, judged) if self._retry else None
                 whole = self._retry.joined(before, judged) if self._retry and before else judged
                 if follow_up is None:
@@ -77,6 +96,24 @@ class Producer:
                     further.append(follow_up)
         if further:
             self._submit(further)
+
+    def _cut(self, summariser: Summariser, request: Request, place: int, judged: Judged) -> list[Request]:
+        """Requests for a completion's summaries; where there are none to ask for, it is settled."""
+        asked = summariser.requests(request, place, judged)
+        if asked:
+            self._thoughts[thought_of(asked[0].ticket)] = Thought(judged, request.cuts, len(asked))
+        else:
+            self._judged[request.ticket][place] = summariser.summed_up(judged, request.cuts, {})
+        return asked
+
+    def _sum_up(self, summariser: Summariser, ticket: Ticket, summaries: list[Judged]) -> None:
+        """Put summaries to their completion, which is settled with the last of them."""
+        thought = self._thoughts[thought_of(ticket)]
+        thought.summaries[ticket.cut - 1] = summaries
+        if len(thought.summaries) == thought.n_open:
+            del self._thoughts[thought_of(ticket)]
+            whole = summariser.summed_up(thought.judged, thought.cuts, thought.summaries)
+            self._judged[first_turn(ticket)][ticket.place] = whole
 
     def _merge(self, answer: Answer, scores: list[Score]) -> list[Judged]:
         return [
@@ -98,6 +135,10 @@ class Producer:
             return Status.TRUNCATED, float("nan")
         return score.status, score.reward
 
-    def _refuse_turns_without_retry(self, requests: Sequence[Request]) -> None:
+    def _refuse_what_has_no_words(self, requests: Sequence[Request]) -> None:
         if self._retry is None and any(request.max_turns > 1 for request in requests):
             raise CurriculaError("producer: requests of several turns, but nothing that the model is told after a wrong answer")
+        if self._summariser is None and any(request.cuts for request in requests):
+            raise CurriculaError("producer: requests with cuts, but nothing that asks the model for a summary")
+        if any(request.cuts and request.max_turns > 1 for request in requests):
+            raise CurriculaError("producer: a request has cuts and several turns; expected one or the other")
