@@ -21,7 +21,7 @@ class Producer:
     """Streams answers to the verifiers as they finish, so that the last completion is the only one that waits for its verdict.
 
     Requests of several turns (``max_turns``) need a ``retry``: a wrong completion goes on as soon as its verdict is there. Requests
-    with ``cuts`` need a ``summariser``: a completion is summed up as soon as its verdict is there, and settled with its summaries.
+    with ``cuts`` need a ``summariser``: a completion is summed up as soon as it is there, and settled with its last summary.
     """
 
     def __init__(
@@ -65,8 +65,11 @@ class Producer:
         self._dispatcher.submit(requests)
 
     def _verify(self, answer: Answer, prompt: Prompt) -> None:
-        if answer.ticket.cut and self._summariser:
+        request = self._requests[answer.ticket]
+        if self._summariser and answer.ticket.cut:
             answer = replace(answer, completions=[self._summariser.asked(drawn) for drawn in answer.completions])
+        elif self._summariser and request.cuts:
+            self._cut(self._summariser, request, answer)
         self._answers[answer.ticket] = answer
         items = [VerifyItem(completion.text, prompt.answer, prompt.extra) for completion in answer.completions]
         self._verifier.submit(answer.ticket, items)
@@ -75,18 +78,15 @@ class Producer:
         self._settle(self._verifier.poll())
 
     def _settle(self, scored: Sequence[tuple[Ticket, list[Score]]]) -> None:
-        """Keep what is final, and submit the further turns and the summaries of the rest."""
+        """Keep what is final, and submit the further turns of the rest."""
         further: list[Request] = []
         for ticket, scores in scored:
             request, before = self._requests.pop(ticket), self._before.pop(ticket, None)
             answered = self._merge(self._answers.pop(ticket), scores)
-            if self._summariser and ticket.cut:
+            if self._summariser and (ticket.cut or request.cuts):
                 self._sum_up(self._summariser, ticket, answered)
                 continue
             for place, judged in enumerate(answered):
-                if self._summariser and request.cuts:
-                    further += self._cut(self._summariser, request, place, judged)
-                    continue
                 follow_up = self._retry.follow_up(request, place, judged) if self._retry else None
                 whole = self._retry.joined(before, judged) if self._retry and before else judged
                 if follow_up is None:
@@ -97,23 +97,27 @@ class Producer:
         if further:
             self._submit(further)
 
-    def _cut(self, summariser: Summariser, request: Request, place: int, judged: Judged) -> list[Request]:
-        """Requests for a completion's summaries; where there are none to ask for, it is settled."""
-        asked = summariser.requests(request, place, judged)
-        if asked:
-            self._thoughts[thought_of(asked[0].ticket)] = Thought(judged, request.cuts, len(asked))
-        else:
-            self._judged[request.ticket][place] = summariser.summed_up(judged, request.cuts, {})
-        return asked
+    def _cut(self, summariser: Summariser, request: Request, answer: Answer) -> None:
+        """Ask for the summaries of a request's completions."""
+        asked = [summariser.requests(request, place, thought) for place, thought in enumerate(answer.completions)]
+        for place, of_thought in enumerate(asked):
+            self._thoughts[replace(request.ticket, place=place)] = Thought(request.cuts, len(of_thought))
+        self._submit([one for of_thought in asked for one in of_thought])
 
-    def _sum_up(self, summariser: Summariser, ticket: Ticket, summaries: list[Judged]) -> None:
-        """Put summaries to their completion, which is settled with the last of them."""
-        thought = self._thoughts[thought_of(ticket)]
-        thought.summaries[ticket.cut - 1] = summaries
-        if len(thought.summaries) == thought.n_open:
-            del self._thoughts[thought_of(ticket)]
-            whole = summariser.summed_up(thought.judged, thought.cuts, thought.summaries)
-            self._judged[first_turn(ticket)][ticket.place] = whole
+    def _sum_up(self, summariser: Summariser, ticket: Ticket, judged: list[Judged]) -> None:
+        """Put verdicts on completions and their summaries together; what has all of them is settled."""
+        if ticket.cut:
+            self._thoughts[thought_of(ticket)].summaries[ticket.cut - 1] = judged
+            names = [thought_of(ticket)]
+        else:
+            names = [replace(ticket, place=place) for place in range(len(judged))]
+            for name, whole in zip(names, judged, strict=True):
+                self._thoughts[name].judged = whole
+        for name in names:
+            thought = self._thoughts[name]
+            if thought.judged is not None and len(thought.summaries) == thought.n_asked:
+                del self._thoughts[name]
+                self._judged[first_turn(name)][name.place] = summariser.summed_up(thought.judged, thought.cuts, thought.summaries)
 
     def _merge(self, answer: Answer, scores: list[Score]) -> list[Judged]:
         return [

@@ -4,8 +4,8 @@ Behind every cut of the plan that a completion passes, the engine is asked for a
 completion up to the cut, and a text that asks for a summary. Each cut is a request of its own, its ticket names completion and cut,
 its seed follows from the ticket. The verifier reads that text and what the model drew behind it, not the thought before it.
 
-As with later turns (`rollout.turns`), when a summary enters an engine depends on when the verdict on its completion came: plans and
-random streams do not change, but a real engine's log-probabilities may in their last bits.
+Summaries are asked for as soon as their completion is there, without waiting for its verdict: what is in an engine together does
+not depend on how fast verifiers are, so that a run in the driver repeats its log-probabilities to the last bit.
 """
 
 from __future__ import annotations
@@ -29,12 +29,9 @@ class Summariser:
     token_ids: tuple[int, ...]
     reward: RewardSpec
 
-    def requests(self, request: Request, place: int, judged: Judged) -> list[Request]:
-        """One for every cut that this completion of the request passes; none where it has no score of its own."""
-        if judged.status is not Status.OK:
-            return []
-        thought = judged.completion.token_ids
-        return [self._request(request, place, s, thought[:cut].tolist()) for s, cut in passed(request.cuts, judged.completion)]
+    def requests(self, request: Request, place: int, thought: Completion) -> list[Request]:
+        """One for every cut that this completion of the request passes."""
+        return [self._request(request, place, s, thought.token_ids[:cut].tolist()) for s, cut in passed(request.cuts, thought)]
 
     def _request(self, request: Request, place: int, s: int, thought: list[int]) -> Request:
         ticket = replace(request.ticket, place=place, cut=s + 1)
@@ -60,13 +57,14 @@ class Summariser:
         )
 
     def summed_up(self, judged: Judged, cuts: Cuts, summaries: Mapping[int, Sequence[Judged]]) -> Judged:
-        """The completion with its summaries by number of the cut, and its score at every cut."""
+        """The completion with its summaries by number of the cut, and its score at every cut; none without a reward of its own."""
+        judged = replace(judged, summaries={s: tuple(behind) for s, behind in sorted(summaries.items())})
         if judged.status is not Status.OK:
             return judged
         score_S = np.full(len(cuts), self._score([judged]))
         for s, behind in summaries.items():
             score_S[s] = self._score(behind)
-        return replace(judged, summaries={s: tuple(behind) for s, behind in sorted(summaries.items())}, cut_score_S=score_S)
+        return replace(judged, cut_score_S=score_S)
 
     def _score(self, judged: Sequence[Judged]) -> float:
         """Mean of the rewards mapped to [0, 1]; NaN where none has a reward."""
@@ -77,17 +75,19 @@ class Summariser:
 
 @dataclass(eq=False)
 class Thought:
-    """A completion whose summaries are open."""
+    """A completion that waits for its verdict or for summaries."""
 
-    judged: Judged
     cuts: Cuts
-    n_open: int  # requests
+    n_asked: int  # requests for summaries
+    judged: Judged | None = None
     summaries: dict[int, list[Judged]] = field(default_factory=dict)  # by number of the cut
 
 
 def passed(cuts: Cuts, completion: Completion) -> list[tuple[int, int]]:
     """(number, tokens) of the cuts that a completion did not end before; one that the limit stopped at a cut has passed it."""
     n, stopped = len(completion.token_ids), completion.finish is FinishReason.LENGTH
+    if completion.finish is FinishReason.CANCELLED:
+        return []
     return [(s, cut) for s, cut in enumerate(cuts.at) if cut < n or (cut == n and stopped)]
 
 

@@ -107,7 +107,7 @@ def test_the_verifier_reads_the_text_that_asks_and_what_was_drawn_behind_it() ->
     assert verifier.texts == ["right", "so: wrong", "so: wrong"]
 
 
-def test_without_a_score_of_its_own_a_completion_is_not_summed_up() -> None:
+def test_without_a_score_of_its_own_a_completion_has_none_at_its_cuts_but_its_summaries_are_charged() -> None:
     class Breaking(Reading):
         @staticmethod
         def _score(text: str) -> Score:
@@ -116,7 +116,8 @@ def test_without_a_score_of_its_own_a_completion_is_not_summed_up() -> None:
     (rollouts,) = produced([request(5, n=2)], verifier=Breaking()).values()
     assert [one.status for one in rollouts] == [Status.ERROR, Status.OK]
     assert rollouts[0].cut_score_S is None
-    assert {one.ticket.place for one in taken if one.ticket.cut} == {1}
+    assert rollouts[1].cut_score_S is not None
+    assert [sorted(one.summaries) for one in rollouts] == [[0, 1], [0, 1, 2]]
 
 
 def test_failed_summaries_do_not_count_and_a_cut_without_any_is_unknown() -> None:
@@ -151,6 +152,15 @@ def test_deaths_between_thoughts_and_summaries_change_nothing(seed: int) -> None
     assert all(len(found) == 1 for found in seeds.values())
 
 
+def test_what_the_engine_is_asked_and_when_does_not_depend_on_the_verifiers_speed() -> None:
+    orders = []
+    for patience in (0, 3, 50):
+        produced([request(1 + i, n=2) for i in range(6)], verifier=Reading(patience))
+        orders.append([one.ticket for one in taken])
+    assert orders[0] == orders[1] == orders[2]
+    assert {ticket.cut for ticket in orders[0]} == {0, 1, 2, 3}
+
+
 def test_requests_without_cuts_know_nothing_of_summaries() -> None:
     (rollouts,) = produced([request(6, cuts=Cuts())]).values()
     assert (rollouts[0].cut_score_S, dict(rollouts[0].summaries), len(taken)) == (None, {}, 1)
@@ -162,6 +172,7 @@ def test_only_the_limit_makes_a_completion_of_a_cuts_length_pass_it() -> None:
     ended, stopped = (Thinking.thought(4, stopped) for stopped in (False, True))
     assert passed(CUTS, ended) == [(0, 2)]
     assert passed(CUTS, stopped) == [(0, 2), (1, 4)]
+    assert passed(CUTS, replace(stopped, finish=FinishReason.CANCELLED)) == []
     assert segment_of(CUTS, 8).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
