@@ -90,7 +90,12 @@ class BudgetSplit(Stateless):
         return credit_RS
 
     def scores(self, outcome: Outcome) -> Floats:
-        """(R, S) score at each budget; NaN = unknown."""
+        """(R, S) score at each budget; NaN = unknown. Errors: CurriculaError when the outcome was cut elsewhere."""
         if outcome.cut_score_RS.shape[1]:
+            if outcome.plan.cuts.at != tuple(self.budgets):
+                raise CurriculaError(
+                    f"budget_split: the outcome has scores at {outcome.plan.cuts.at} tokens, the policy's budgets are "
+                    f"{tuple(self.budgets)}; take the budgets of the plan"
+                )
             return outcome.cut_score_RS
         return np.repeat(outcome.score_R[:, None], len(self.budgets), axis=1)

@@ -356,6 +356,10 @@ class TestBudgetSplitPolicy:
             self.outcome(curriculum, self.TABLE[:, :3])
         with pytest.raises(CurriculaError, match=r"must lie in \[0, 1\]"):
             replace(self.outcome(curriculum), cut_score_RS=self.TABLE * 2)
+        with pytest.raises(
+            CurriculaError, match=r"scores at \(2000, 4000, 6000, 8000\) tokens, the policy's budgets are \(1, 2, 3, 4\)"
+        ):
+            build("shaping", {"name": "budget_split", "budgets": [1, 2, 3, 4]}).shape(None, None, self.outcome(curriculum))
 
         class Wide(Raw):
             def credit(self, state, pool, outcome, peers_R):
