@@ -65,14 +65,7 @@ GROUP = {
     "spans": Field("lists of each", "how many tokens were drawn, fed, drawn, ...; all of them drawn by default"),
     "gradient": Field("wholes of each", "1 where it enters the update, else 0"),
     "seconds": Field("numbers of each", "seconds from the request to its answer; null = unknown (default)"),
-    "cut_scores": Field(
-        "rows of each", "score in [0, 1] at each cut of the plan; null = unknown; empty without cuts (default) or reward"
-    ),
-    "credits": Field("rows of each", "advantage of the tokens before each cut of the plan; empty without cuts (default)"),
-    "summaries": Field(
-        "objects of each", "by number of the cut: rewards, statuses, n_tokens (drawn), finish and versions; empty by default"
-    ),
-}
+}  # cut_scores, credits and summaries, which few runs have (see rollout.log), stay without columns when a log is compacted
 ATTEMPT = {
     "kind": Field("text", "`attempt`; it follows its groups"),
     "run": Field("text", "id of the run"),
@@ -112,7 +105,6 @@ TEXTS = {
     "statuses": Field("texts of each", "as in the group"),
     "details": Field("texts of each", "the verifier's error, first line; empty where there was none"),
     "greedy": Field("text", "text of the greedy completion; null where none was asked for"),
-    "summaries": Field("objects of each", "texts by number of the cut; absent without cuts"),
 }
 COMMIT = {
     "kind": Field("text", "`commit`; it ends what became part of the log together"),
@@ -164,8 +156,6 @@ TYPES: dict[str, Callable[[Any], bool]] = {
     "texts": _texts,
     "numbers": _numbers,
     "wholes": _wholes,
-    "rows": lambda value: type(value) is list and all(map(_numbers, value)),
-    "objects": lambda value: type(value) is list and all(type(one) is dict for one in value),
     "lists": lambda value: type(value) is list and all(map(_wholes, value)),
 }
 _NULL = ("greedy", "content", "answer", "prompt_hash", "n_prompt_tokens")  # may be null

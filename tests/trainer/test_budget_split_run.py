@@ -18,6 +18,7 @@ from tests.trainer.test_loop import decisions, log_size, records, start, state, 
 from tests.trainer.test_real_run import model_bytes, real
 from tests.trainer.test_real_run import start as start_real
 from trainer import checkpoint
+from trainer.cli import main
 from trainer.dry_run import dry_run
 from trainer.loop import run
 from trainer.verify_log import reexecuted, verify_run
@@ -102,6 +103,12 @@ def test_a_log_of_summaries_gives_checkpoints_and_decisions(tmp_path: Path) -> N
     assert [(checked.step, checked.difference) for checked in verify_run(folder)] == [(3, None), (6, None)]
     replayed = reexecuted(folder)
     assert (replayed.n_steps, replayed.departure) == (6, None)
+    as_written = [list(read_log(folder / "log")), list(read_texts(folder / "log"))]
+    with pytest.raises(SystemExit) as ended:
+        main(["log", "compact", str(folder)])
+    assert ended.value.code == 0
+    assert [list(read_log(folder / "log")), list(read_texts(folder / "log"))] == as_written
+    assert reexecuted(folder) == replayed
     recipe = (folder / "recipe.yaml").read_text()
     (folder / "recipe.yaml").write_text(recipe.replace("n_summaries: 3", "n_summaries: 2"))
     departure = reexecuted(folder).departure
