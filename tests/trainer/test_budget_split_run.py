@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from curricula.budget_split import budget_advantages, summary_advantages
 from curricula.types import CurriculaError
@@ -21,6 +22,7 @@ from trainer import checkpoint
 from trainer.cli import main
 from trainer.dry_run import dry_run
 from trainer.loop import run
+from trainer.tables import plan_view
 from trainer.verify_log import reexecuted, verify_run
 
 CUTS = [6, 10, 14]
@@ -243,3 +245,13 @@ def test_a_window_without_room_for_a_summary_is_refused_and_one_with_little_refu
         run(real(tmp_path / "none", tiny_model_path, **REAL, rollout__engine__max_model_tokens=20))
     with pytest.raises(CurriculaError, match=r"longer than the 2 tokens that the model window leaves"):
         run(real(tmp_path / "little", tiny_model_path, **REAL, rollout__engine__max_model_tokens=22))
+
+
+def test_the_first_look_at_a_recipe_says_what_summaries_may_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = Console(width=200)
+    shown.print(plan_view(dry_run(simulated(tmp_path / "run", **SIMULATED))))
+    assert (
+        "summaries      9 per rollout at most, of 5 tokens: 4,320 tokens per step more, without refills" in capsys.readouterr().out
+    )
+    shown.print(plan_view(dry_run(simulated(tmp_path / "run"))))
+    assert "summaries" not in capsys.readouterr().out
