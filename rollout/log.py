@@ -371,7 +371,7 @@ def _attempt_record(pool: PromptPool, attempt: Attempt) -> dict[str, Any]:
         "refill": attempt.verdict.refill.name.lower(),
         "refill_margin": attempt.verdict.refill_margin,
         "renormalise": attempt.verdict.renormalise,
-        **(_cuts_record(attempt) if plan.cuts else {}),
+        **_cuts_record(attempt),
     }
 
 

@@ -118,10 +118,10 @@ def test_a_log_of_summaries_gives_checkpoints_and_decisions(tmp_path: Path) -> N
     assert departure.startswith("step 0: attempt 0: cuts.n_summaries was 3, the replay has 2")
 
 
-def test_runs_without_cuts_log_nothing_of_them_and_their_records_read_as_empty(tmp_path: Path) -> None:
+def test_groups_without_cuts_log_nothing_of_them_and_read_as_empty(tmp_path: Path) -> None:
     run(simulated(tmp_path / "run", run__n_steps=2))
     lines = [json.loads(line) for line in (tmp_path / "run" / "log" / "rollouts.jsonl").read_text().splitlines()]
-    assert not any(key in line for line in lines for key in ("cuts", "cut_scores", "credits", "summaries"))
+    assert not any(key in line for line in lines for key in ("cut_scores", "credits", "summaries"))
     attempt, group = (next(r for r in read_log(tmp_path / "run" / "log") if r["kind"] == kind) for kind in ("attempt", "group"))
     assert (attempt["cuts"], attempt["n_summaries"], attempt["n_summary_tokens"]) == ([], 0, 0)
     n = len(group["rewards"])
