@@ -1,10 +1,9 @@
 """Credit for thoughts that are scored at several token budgets: AnytimeReasoner's BRPO, arXiv 2505.13438.
 
-A host cuts each completion of a group at S budgets, forces A summary answers behind each cut, and scores them. The tables here
-are (G, S): the mean score of completion g at budget s; one that ends before a budget keeps its score for all that follow. An
-`Outcome` has one reward per rollout, so this is no policy: the host has to supply the table, apply the advantages to the thinking
-tokens of segment s (between cut s - 1 and cut s), and train the summaries with `summary_advantages`. ``probability_S`` may follow
-a pacing.
+Each completion of a group is cut at S budgets, A summary answers are asked for behind each cut, and scored. The tables here are
+(G, S): the mean score of completion g at budget s; one that ends before a budget keeps its score for all that follow. The
+advantages belong to the thinking tokens of segment s, between cut s - 1 and cut s; the summaries have `summary_advantages`. The
+shaping policy ``budget_split`` makes them for one group of an `Outcome` at a time; a host loop may as well call them itself.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ from typing import Literal
 import numpy as np
 
 from curricula.types import CurriculaError, Floats, Ints
+
+ROUNDING = 1e-12  # of the largest score: what is left of equal scores; an optimiser that scales its steps would learn from it
 
 
 def budget_probabilities(budget_S: Ints, kind: Literal["uniform", "linear", "base"] = "uniform") -> Floats:
@@ -39,6 +40,7 @@ def budget_advantages(score_GS: Floats, probability_S: Floats) -> Floats:
 
     Own is the completion's earlier scores, later ones weighing more (2^u), times the probability that is left; group is the mean
     return of the group. So the baseline leans on the group first, and on what the completion has shown already later.
+    Equal rows of equal scores give exactly 0.
     """
     return_GS = budget_returns(score_GS, probability_S)
     n = len(probability_S)
@@ -47,12 +49,16 @@ def budget_advantages(score_GS: Floats, probability_S: Floats) -> Floats:
     left_S = np.cumsum(probability_S[::-1])[::-1]
     own_GS = before_GS / np.where(before_S > 0, before_S, 1.0) * left_S
     s = np.arange(n)
-    return np.asarray(return_GS - (s * own_GS + (n - s) * return_GS.mean(0)) / n)
+    return _without_rounding(return_GS - (s * own_GS + (n - s) * return_GS.mean(0)) / n, score_GS)
 
 
 def summary_advantages(score_GSA: Floats) -> Floats:
     """(G, S, A) score of each summary less the mean over the summaries behind the same cut."""
-    return np.asarray(score_GSA - score_GSA.mean(-1, keepdims=True))
+    return _without_rounding(score_GSA - score_GSA.mean(-1, keepdims=True), score_GSA)
+
+
+def _without_rounding(advantage: Floats, score: Floats) -> Floats:
+    return np.where(np.abs(advantage) <= ROUNDING * np.abs(score).max(initial=0.0), 0.0, advantage)
 
 
 def _refuse_bad_table(score_GS: Floats, probability_S: Floats) -> None:

@@ -96,6 +96,12 @@ RULES: tuple[Rule, ...] = (
     ),
     both("pods", "soft_weights", "the weight is made for the whole group, the advantages for the rollouts that are left"),
     both("nonzero_variance", "remax", "a group whose rollouts all miss what the greedy completion gets has signal; use keep_all"),
+    both(
+        "nonzero_variance",
+        "budget_split",
+        "a group of equal rewards may still differ at its cuts, and is thrown away; use keep_all",
+    ),
+    both("remax", "budget_split", "advantages between cuts have a baseline of their own; the greedy completions would not be used"),
     starved,
     uncapped,
 )

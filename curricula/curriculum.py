@@ -19,10 +19,11 @@ from curricula.growth import carried_fields, carried_state
 from curricula.ledger import carried, empty_ledger
 from curricula.recipes import Recipe, checked_exploration, read
 from curricula.registry import STAGES, name_of, parameters
-from curricula.stages import Quota, Stages, baselines_of, stated_tokens_of, turns_of
+from curricula.stages import Quota, Stages, baselines_of, credit_of, cuts_of, stated_tokens_of, turns_of
 from curricula.types import (
     Bools,
     CurriculaError,
+    Cuts,
     Estimate,
     Feedback,
     Floats,
@@ -127,6 +128,7 @@ class Curriculum:
             greedy_B=greedy_B,
             max_turns_B=self._turns(selection.prompt_B, (step, attempt)),
             stated_tokens_B=self._stated_tokens(selection.prompt_B),
+            cuts=self.cuts(),
         )
 
     def extend(self, outcome: Outcome) -> RolloutPlan | None:
@@ -159,6 +161,23 @@ class Curriculum:
         if shaped_R.shape != outcome.reward_R.shape or not np.isfinite(shaped_R[outcome.ok_R]).all():
             raise CurriculaError(f"shaping {self._name('shaping')}: expected {len(outcome.group_R)} finite rewards, got {shaped_R}")
         return np.where(outcome.ok_R, shaped_R, np.nan)
+
+    def cuts(self) -> Cuts:
+        """Where the next plan's completions will be cut short and summed up; nowhere, by most shaping policies."""
+        return cuts_of(self.stages.shaping, self._state["shaping"])
+
+    def credit(self, outcome: Outcome, verdict: Verdict) -> Floats:
+        """(R, S) advantages between the plan's cuts, by the shaping policy; 0 without a comparison.
+
+        (R, 0) where it gives none: then advantages are made of `shape`. A verdict that renormalises compares the rollouts that
+        carry gradient with each other, any other one all that are scored.
+        """
+        peers_R = verdict.carries_gradient_R if verdict.renormalise else outcome.ok_R
+        credit_RS = credit_of(self.stages.shaping, self._state["shaping"], self.pool, outcome, peers_R)
+        known = [(len(outcome.group_R), n) for n in (0, len(outcome.plan.cuts))]
+        if credit_RS.shape not in known or not np.isfinite(credit_RS).all():
+            raise CurriculaError(f"shaping {self._name('shaping')}: expected finite credit of shape {known[1]}, got {credit_RS}")
+        return credit_RS
 
     def update(self, feedbacks: Feedback | Sequence[Feedback]) -> None:
         """Learn. Each group counts once for ever; late, reordered, repeated and partial feedback is welcome."""

@@ -31,9 +31,10 @@ def fold(ledger: Ledger, feedbacks: Sequence[Feedback]) -> tuple[Ledger, list[Fe
     return ledger, [feedback for feedback in fresh if len(feedback.plan)]
 
 
-def _kind(feedback: Feedback) -> tuple[int, tuple[float, float], bool]:
+def _kind(feedback: Feedback) -> tuple[int, tuple[float, float], bool, int]:
     """What feedbacks must share to become one."""
-    return feedback.plan.step, feedback.outcome.reward_range, feedback.advantage_R is None
+    outcome = feedback.outcome
+    return feedback.plan.step, outcome.reward_range, feedback.advantage_R is None, outcome.cut_score_RS.shape[1]
 
 
 def _learn_once(ledger: Ledger, feedback: Feedback) -> tuple[Ledger, Feedback]:
@@ -73,11 +74,10 @@ def take_groups(feedback: Feedback, place: Ints) -> Feedback:
         max_turns_B=plan.max_turns_B[place],
         stated_tokens_B=plan.stated_tokens_B[place],
     )
-    reward, status, n_tokens, version, turns = (column[rollout] for column in _of_outcome(outcome))
+    reward, status, n_tokens, version, turns, cut_score = (column[rollout] for column in _of_outcome(outcome))
+    baseline = outcome.baseline_B[place]
     return Feedback(
-        Outcome(
-            plan, new_group_R[rollout], reward, status, n_tokens, version, outcome.reward_range, outcome.baseline_B[place], turns
-        ),
+        Outcome(plan, new_group_R[rollout], reward, status, n_tokens, version, outcome.reward_range, baseline, turns, cut_score),
         replace(
             verdict,
             kept_B=verdict.kept_B[place],
@@ -106,12 +106,12 @@ def join(feedbacks: Sequence[Feedback]) -> Feedback:
     )
     offsets = np.cumsum([0, *(len(plan) for plan in plans[:-1])])
     group_R = np.concatenate([outcome.group_R + offset for outcome, offset in zip(outcomes, offsets, strict=True)])
-    reward, status, n_tokens, version, turns = _stacked([_of_outcome(outcome) for outcome in outcomes])
+    reward, status, n_tokens, version, turns, cut_score = _stacked([_of_outcome(outcome) for outcome in outcomes])
     kept, reason, carries, weight = _stacked([(v.kept_B, v.reason_B, v.carries_gradient_R, v.weight_B) for v in verdicts])
     baseline_B = np.concatenate([outcome.baseline_B for outcome in outcomes])
     advantages = [f.advantage_R for f in feedbacks if f.advantage_R is not None]
     return Feedback(
-        Outcome(plan, group_R, reward, status, n_tokens, version, outcomes[0].reward_range, baseline_B, turns),
+        Outcome(plan, group_R, reward, status, n_tokens, version, outcomes[0].reward_range, baseline_B, turns, cut_score),
         Verdict(kept, reason, carries, verdicts[0].refill, weight, verdicts[0].renormalise, verdicts[0].refill_margin),
         np.concatenate(advantages) if advantages else None,
     )
@@ -119,9 +119,9 @@ def join(feedbacks: Sequence[Feedback]) -> Feedback:
 
 def _by_value(feedback: Feedback, group_R: Ints) -> Ints:
     """Rollouts of the taken groups in canonical order; those with a negative group are left out."""
-    reward, status, n_tokens, version, turns = _of_outcome(feedback.outcome)
+    reward, status, n_tokens, version, turns, cut_score = _of_outcome(feedback.outcome)
     advantage = () if feedback.advantage_R is None else (feedback.advantage_R,)
-    order: Ints = np.lexsort((*advantage, turns, version, n_tokens, status, reward, group_R))  # the last key sorts first
+    order: Ints = np.lexsort((*advantage, *cut_score.T, turns, version, n_tokens, status, reward, group_R))  # the last key first
     return order[np.count_nonzero(group_R < 0) :]
 
 
@@ -130,7 +130,8 @@ def _of_selection(selection: Selection) -> tuple[NDArray[Any], ...]:
 
 
 def _of_outcome(outcome: Outcome) -> tuple[NDArray[Any], ...]:
-    return outcome.reward_R, outcome.status_R, outcome.n_tokens_R, outcome.policy_version_R, outcome.n_turns_R
+    columns = (outcome.reward_R, outcome.status_R, outcome.n_tokens_R, outcome.policy_version_R)
+    return *columns, outcome.n_turns_R, outcome.cut_score_RS
 
 
 def _stacked(records: Sequence[tuple[NDArray[Any], ...]]) -> list[NDArray[Any]]:

@@ -14,8 +14,8 @@ import numpy as np
 
 from curricula.growth import carried_state
 from curricula.registry import kind_of
-from curricula.stages import Believed, Pacing, Quota, baselines_of, stated_tokens_of, turns_of
-from curricula.types import Bools, CurriculaError, Estimate, Feedback, Floats, Ints, Outcome, PromptPool, Selection, Verdict
+from curricula.stages import Believed, Pacing, Quota, baselines_of, credit_of, cuts_of, stated_tokens_of, turns_of
+from curricula.types import Bools, CurriculaError, Cuts, Estimate, Feedback, Floats, Ints, Outcome, PromptPool, Selection, Verdict
 
 
 class Clock(NamedTuple):
@@ -165,6 +165,12 @@ class Paced:
 
     def stated_tokens(self, state: PacedState, pool: PromptPool, prompt_B: Ints) -> Ints:
         return stated_tokens_of(self.now(state), state.policy, pool, prompt_B)
+
+    def cuts(self, state: PacedState) -> Cuts:
+        return cuts_of(self.now(state), state.policy)
+
+    def credit(self, state: PacedState, pool: PromptPool, outcome: Outcome, peers_R: Bools) -> Floats:
+        return credit_of(self.now(state), state.policy, pool, outcome, peers_R)
 
     def judge(self, state: PacedState, pool: PromptPool, outcome: Outcome) -> Verdict:
         return self.now(state).judge(state.policy, pool, outcome)  # type: ignore[no-any-return]

@@ -117,6 +117,7 @@ RECIPES: Mapping[str, Recipe] = {
     },
     "hapo": {"shaping": "hapo"},  # arXiv 2505.11225
     "multi_attempt": {"shaping": "multi_attempt"},  # arXiv 2503.04808; what is said between attempts is rollout.feedback
+    "anytime_reasoner": {"shaping": "budget_split"},  # arXiv 2505.13438; what asks for a summary is rollout.summary
     # ours: what the parts allow together
     "mopps_ada": {  # selection avoids what teaches nothing, further rounds repair its errors
         "belief": "pooled",

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from curricula.types import Bools, Estimate, Feedback, Floats, Ints, Outcome, PromptPool, Selection, Verdict
+from curricula.types import Bools, Cuts, Estimate, Feedback, Floats, Ints, Outcome, PromptPool, Selection, Verdict
 
 
 class NoState(NamedTuple):
@@ -94,6 +94,27 @@ def stated_tokens_of(shaping: Any, state: Any, pool: PromptPool, prompt_B: Ints)
     return stated_B
 
 
+def cuts_of(shaping: Any, state: Any) -> Cuts:
+    """Where the completions of a plan are cut short and summed up, so that an outcome has a score at every cut.
+
+    Shaping policies say so by a method ``cuts(state)``, which they may leave out: then nowhere.
+    """
+    asked: Cuts = shaping.cuts(state) if hasattr(shaping, "cuts") else Cuts()
+    return asked
+
+
+def credit_of(shaping: Any, state: Any, pool: PromptPool, outcome: Outcome, peers_R: Bools) -> Floats:
+    """(R, S) advantage of the tokens before each cut and behind the one before it; ``peers_R`` are the rollouts to compare with.
+
+    Shaping policies with cuts say so by a method ``credit``, which they may leave out: then (R, 0), and all tokens of a completion
+    have the advantage that the learner makes of its shaped reward.
+    """
+    if not hasattr(shaping, "credit"):
+        return np.zeros((len(outcome.group_R), 0))
+    given_RS: Floats = shaping.credit(state, pool, outcome, peers_R)
+    return given_RS
+
+
 Believed = Callable[[Ints], Estimate]  # the belief, bound to its state: prompts (rows of the pool) -> estimate
 
 
@@ -136,7 +157,10 @@ class Budget(Policy, Protocol):
 
 
 class Shaping(Policy, Protocol):
-    """What reward does a finished rollout get, and how long may it be? Beliefs, filters and bandits go on reading raw rewards."""
+    """What reward does a finished rollout get, and how long may it be? Beliefs, filters and bandits go on reading raw rewards.
+
+    Methods that may be left out: ``turns`` (see `turns_of`), ``cuts`` and ``credit`` (see `cuts_of`, `credit_of`).
+    """
 
     def shape(self, state: Any, pool: PromptPool, outcome: Outcome) -> Floats:
         """(R,) the reward that advantages are made of; NaN where the rollout has none."""

@@ -450,6 +450,7 @@ def take_rollouts(feedback: Feedback, rollout: np.ndarray) -> Feedback:
             n_tokens_R=outcome.n_tokens_R[rollout],
             policy_version_R=outcome.policy_version_R[rollout],
             n_turns_R=outcome.n_turns_R[rollout],
+            cut_score_RS=outcome.cut_score_RS[rollout],
         ),
         replace(verdict, carries_gradient_R=verdict.carries_gradient_R[rollout]),
         None if feedback.advantage_R is None else feedback.advantage_R[rollout],
@@ -528,7 +529,10 @@ def check_pool_may_grow(case: Case) -> None:
 
 
 def check_shaped_rewards_and_limits(case: Case) -> None:
-    """A reward for every scored rollout and none for others, the same when asked twice, raw rewards untouched; limits >= 0."""
+    """A reward for every scored rollout and none for others, the same when asked twice, raw rewards untouched; limits >= 0.
+
+    Advantages between cuts, where the policy gives them: the same when asked twice, none for rollouts without a reward.
+    """
     curriculum = case.curriculum(small_pool())
     for step in range(3):
         plan = curriculum.plan(step, N_GROUPS, N_ROLLOUTS)
@@ -543,7 +547,19 @@ def check_shaped_rewards_and_limits(case: Case) -> None:
         expect(_equal(shaped_R, curriculum.shape(outcome)), "shaped twice, the rewards differ")
         expect((np.isfinite(shaped_R) == outcome.ok_R).all(), "a scored rollout without a shaped reward, or the reverse")
         expect(_equal(raw_R, outcome.reward_R), "the raw rewards were changed")
+        _credits(curriculum, outcome)
         curriculum.update(feedback_of(curriculum, outcome))
+
+
+def _credits(curriculum: Curriculum, outcome: Outcome) -> None:
+    expect(outcome.plan.cuts == curriculum.plan(outcome.plan.step, N_GROUPS, N_ROLLOUTS).cuts, "planned twice, the cuts differ")
+    place_R = np.arange(len(outcome.group_R))
+    table_RS = (place_R[:, None] * (1 + np.arange(len(outcome.plan.cuts))) % 5) / 4
+    outcome = replace(outcome, cut_score_RS=np.where(outcome.ok_R[:, None], table_RS, np.nan))
+    verdict = curriculum.judge(outcome)
+    credit_RS = curriculum.credit(outcome, verdict)
+    expect(_equal(credit_RS, curriculum.credit(outcome, verdict)), "asked twice, the credit differs")
+    expect(not credit_RS[~outcome.ok_R].any(), "a rollout without a reward has credit")
 
 
 def check_rollouts_that_carry_gradient_were_kept(case: Case) -> None:

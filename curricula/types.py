@@ -301,6 +301,33 @@ class Selection:
         return len(self.prompt_B)
 
 
+@dataclass(frozen=True)
+class Cuts:
+    """Where completions are cut short to see what an answer at that point is worth. By default nowhere.
+
+    Behind each cut that a completion passes, the model is asked to sum up: ``n_summaries`` times, each in ``summary_tokens`` at
+    most. The text that asks for it is the host's and comes on top. Summaries are no rollouts: they are charged in tokens.
+    """
+
+    at: tuple[int, ...] = ()  # (S,) completion tokens before each cut, rising
+    n_summaries: int = 0  # behind each cut
+    summary_tokens: int = 0  # limit of each
+
+    def __post_init__(self) -> None:
+        at = tuple(int(cut) for cut in self.at)
+        object.__setattr__(self, "at", at)
+        if any(late <= early for early, late in zip((0, *at), at, strict=False)):
+            raise CurriculaError(f"cuts: expected rising numbers of tokens > 0, got {at}")
+        if at and (self.n_summaries < 1 or self.summary_tokens < 1):
+            raise CurriculaError(
+                f"cuts: expected at least one summary of at least one token behind each, got {self.n_summaries} of "
+                f"{self.summary_tokens}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+
 @dataclass(frozen=True, eq=False)
 class RolloutPlan:
     """What was decided, and with what probability. ``group_B`` names each group for ever."""
@@ -318,6 +345,7 @@ class RolloutPlan:
     max_turns_B: Ints = field(default=None)  # type: ignore[arg-type]  # (B,) answers that each rollout may give, by the shaping policy; 1
     max_tokens_B: Ints = field(default=None)  # type: ignore[arg-type]  # (B,) completion limit by the shaping policy; 0 = the recipe's
     stated_tokens_B: Ints = field(default=None)  # type: ignore[arg-type]  # (B,) token budget that the prompt states; 0 = none
+    cuts: Cuts = Cuts()  # where completions are summed up, by the shaping policy; nowhere by default
 
     def __post_init__(self) -> None:
         put, b = object.__setattr__, len(self.selection)
@@ -381,6 +409,8 @@ class Outcome:
     reward_range: tuple[float, float] = (0.0, 1.0)
     baseline_B: Floats = field(default=None)  # type: ignore[arg-type]  # (B,) raw reward of the greedy completion; NaN = none (default)
     n_turns_R: Ints = field(default=None)  # type: ignore[arg-type]  # (R,) answers given, the last of which the reward is for; 1 by default
+    cut_score_RS: Floats = field(default=None)  # type: ignore[arg-type]  # (R, S) score in [0, 1] at each cut of the plan: the mean of the
+    # summaries behind it, the rollout's own where it had ended before; NaN = unknown. (R, 0), no cut was looked at, by default
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -397,6 +427,7 @@ class Outcome:
         if r and not (self.group_R.min() >= 0 and self.group_R.max() < len(self.plan)):
             raise CurriculaError(f"outcome: group_R must lie in 0..{len(self.plan) - 1} (places in the plan)")
         self._refuse_bad_rewards()
+        self._take_cut_scores()
 
     @cached_property
     def ok_R(self) -> Bools:
@@ -409,6 +440,20 @@ class Outcome:
         """(R,) reward mapped to [0, 1]; NaN where the status is not OK."""
         low, high = self.reward_range
         return np.where(self.ok_R, np.clip((self.reward_R - low) / (high - low), 0.0, 1.0), np.nan)
+
+    def _take_cut_scores(self) -> None:
+        r = len(self.group_R)
+        given = self.cut_score_RS
+        table = np.zeros((r, 0)) if given is None or np.size(given) == 0 else np.array(given, dtype=np.float64)
+        if table.ndim != 2 or len(table) != r or table.shape[1] not in (0, len(self.plan.cuts)):
+            raise CurriculaError(
+                f"outcome of step {self.plan.step}: expected cut scores of shape ({r}, {len(self.plan.cuts)}), a column for each "
+                f"cut of the plan, got {table.shape}"
+            )
+        if ((table < 0) | (table > 1)).any():
+            raise CurriculaError(f"outcome of step {self.plan.step}: cut scores must lie in [0, 1] or be NaN, got {table}")
+        table.flags.writeable = False
+        object.__setattr__(self, "cut_score_RS", table)
 
     def _refuse_bad_rewards(self) -> None:
         low, high = self.reward_range

@@ -10,6 +10,7 @@ import numpy as np
 
 from curricula.types import (
     CurriculaError,
+    Cuts,
     Feedback,
     Floats,
     Outcome,
@@ -102,6 +103,7 @@ def _plan(attempt: Record, groups: Sequence[Record], row: Mapping[str, int]) -> 
         greedy_B=np.array([group["greedy"] is not None for group in groups], dtype=np.bool_),
         max_turns_B=_ints(groups, "max_turns"),
         stated_tokens_B=_ints(groups, "stated_tokens"),
+        cuts=Cuts(tuple(attempt["cuts"]), int(attempt["n_summaries"]), int(attempt["summary_tokens"])),
     )
 
 
@@ -118,7 +120,16 @@ def _outcome(attempt: Record, groups: Sequence[Record], plan: RolloutPlan) -> Ou
         reward_range=(float(low), float(high)),
         baseline_B=np.array([_baseline(group["greedy"]) for group in groups], dtype=np.float64),
         n_turns_R=np.array(_flat(groups, "turns"), dtype=np.int64),
+        cut_score_RS=_cut_scores(_flat(groups, "cut_scores"), len(plan.cuts)),
     )
+
+
+def _cut_scores(rows: Sequence[Sequence[Any]], n_cuts: int) -> Floats:
+    """(R, S) as logged; a rollout without a reward has no row."""
+    table_RS = np.full((len(rows), n_cuts), np.nan)
+    for r, row in enumerate(rows if n_cuts else ()):
+        table_RS[r, : len(row)] = [_number(score) for score in row]
+    return table_RS
 
 
 def _baseline(greedy: Record | None) -> float:

@@ -303,4 +303,5 @@ def _first(logged: Outcome, order_R: Ints, rank_R: Ints, n_B: Ints) -> Outcome:
         n_tokens_R=logged.n_tokens_R[taken],
         policy_version_R=logged.policy_version_R[taken],
         n_turns_R=logged.n_turns_R[taken],
+        cut_score_RS=logged.cut_score_RS[taken],
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -46,9 +47,10 @@ class LoggedProducer:
                 status = Status.OK if np.isfinite(outcome.baseline_B[b]) else Status.ERROR
                 self._greedy[group] = _judged(1, status, float(outcome.baseline_B[b]), 0)
         columns = (outcome.n_tokens_R, outcome.status_R, outcome.reward_R, outcome.policy_version_R, outcome.n_turns_R)
-        rows = zip(outcome.group_R.tolist(), *(column.tolist() for column in columns), strict=True)
-        for b, n_tokens, status, reward, version, n_turns in rows:
-            self._rollouts[int(plan.group_B[b])].append(_judged(n_tokens, Status(status), reward, version, n_turns))
+        rows = zip(outcome.group_R.tolist(), *(column.tolist() for column in columns), outcome.cut_score_RS, strict=True)
+        for b, n_tokens, status, reward, version, n_turns, cut_score_S in rows:
+            judged = _judged(n_tokens, Status(status), reward, version, n_turns)
+            self._rollouts[int(plan.group_B[b])].append(replace(judged, cut_score_S=cut_score_S))
 
     def produce(self, requests: Sequence[Request], prompt_of: Mapping[Ticket, Prompt]) -> dict[Ticket, list[Judged]]:
         """The logged completions of every request. Errors: Departed where the log has none, or fewer."""
@@ -125,4 +127,5 @@ def _decisions(plan: RolloutPlan, verdict: Verdict) -> dict[str, np.ndarray]:
     of_plan = (*of_budget, "max_tokens_B", "greedy_B", "max_turns_B", "stated_tokens_B")
     of_verdict = ("kept_B", "reason_B", "carries_gradient_R", "weight_B", "refill", "refill_margin", "renormalise")
     decided |= {name: np.asarray(getattr(plan, name)) for name in of_plan}
+    decided |= {f"cuts.{name}": np.asarray(getattr(plan.cuts, name)) for name in ("at", "n_summaries", "summary_tokens")}
     return decided | {name: np.asarray(getattr(verdict, name)) for name in of_verdict}

@@ -13,11 +13,12 @@ import numpy as np
 
 from curricula import Curriculum
 from curricula.refill import wanted_groups
-from curricula.types import CurriculaError, Floats, Outcome, Reason, RolloutPlan, Status
+from curricula.types import CurriculaError, Cuts, Floats, Outcome, Reason, RolloutPlan, Status
 from rollout.budget_note import BudgetNote
 from rollout.producer import Producer
 from rollout.prompts import Prompt, PromptSet
 from rollout.settings import RolloutSettings
+from rollout.summaries import scores_at_cuts
 from rollout.turns import request_seed
 from rollout.types import Attempt, Judged, Request, Sampling, Ticket
 
@@ -112,8 +113,9 @@ class Collector:
         with self._deciding():
             verdict = self._curriculum.judge(outcome)
             shaped_R = self._curriculum.shape(outcome)
+            credit_RS = self._curriculum.credit(outcome, verdict)
             baseline_B = self._shaped_baselines(plan, greedy_B)
-        return Attempt(plan, judged_B, outcome, verdict, shaped_R, greedy_B, baseline_B)
+        return Attempt(plan, judged_B, outcome, verdict, shaped_R, greedy_B, baseline_B, credit_RS)
 
     def _shaped_baselines(self, plan: RolloutPlan, greedy_B: Sequence[Judged | None]) -> Floats:
         """(B,) the greedy completions' rewards by the shaping policy, as if each were the one rollout of its group."""
@@ -159,6 +161,7 @@ class Collector:
                     seed=request_seed(self._seed, ticket),
                     prompt_key=self._prompts.prompt_set.prompts[row].id,
                     max_turns=int(plan.max_turns_B[b]),
+                    cuts=plan.cuts if part != GREEDY_PART else Cuts(),
                 )
             )
         return requests
@@ -173,6 +176,9 @@ class Collector:
 
     def _refuse_failures(self, step: int, attempts: Sequence[Attempt]) -> None:
         rollouts = [judged for attempt in attempts for group in attempt.judged_B for judged in group]
+        summaries = [summary for judged in rollouts for behind in judged.summaries.values() for summary in behind]
+        kinds = "rollouts and summaries" if summaries else "rollouts"
+        rollouts += summaries
         rollouts += [greedy for attempt in attempts for greedy in attempt.greedy_B if greedy]
         failed = [judged for judged in rollouts if judged.status not in (Status.OK, Status.TRUNCATED)]
         limit = self._settings.verifier.max_failure_share
@@ -182,7 +188,7 @@ class Collector:
             )
             detail = next((judged.detail for judged in failed if judged.detail), "none given")
             raise CurriculaError(
-                f"step {step}: {len(failed)} of {len(rollouts)} rollouts have no reward ({counts}), more than "
+                f"step {step}: {len(failed)} of {len(rollouts)} {kinds} have no reward ({counts}), more than "
                 f"rollout.verifier.max_failure_share = {limit:g}; first reason: {detail}; mend the reward function "
                 f"{self._prompts.prompt_set.reward.name!r} or raise the limit, then run again with --resume"
             )
@@ -212,6 +218,7 @@ def outcome_of(
         reward_range=reward_range,
         n_turns_R=np.array([judged.completion.n_turns for _, judged in flat], dtype=np.int64),
         baseline_B=np.array(baselines, dtype=np.float64),
+        cut_score_RS=scores_at_cuts([judged for _, judged in flat], plan.cuts),
     )
 
 

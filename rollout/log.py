@@ -15,19 +15,25 @@ else, makes a new schema. Schema 1, by ``kind``:
     and n_prompt_tokens (null by default); then one entry per rollout: rewards (raw; null = none), shaped (what advantages are made
     of; the raw rewards by default), statuses (`Status`, lower case), n_tokens (drawn), finish, logprob_sums (of the drawn tokens),
     versions (policy), engines, gradient (enters the update), seconds (from the request to the engine's answer; null by default),
-    turns (answers given, 1 by default), spans (how many tokens were drawn, fed, drawn, ...; all of them drawn by default).
+    turns (answers given, 1 by default), spans (how many tokens were drawn, fed, drawn, ...; all of them drawn by default). Where
+    the plan has cuts, also cut_scores (score in [0, 1] at each cut; null = unknown), credits (advantage of the tokens before each
+    cut) and summaries (for each cut that was passed, by its number from 0 on: rewards, statuses, n_tokens drawn, finish, versions);
+    each is empty by default.
 ``attempt`` (after its groups)
     run, step, attempt, round, pool (fingerprint), distributions (K names), probabilities (K), n_groups, n_rollouts, n_carried,
     n_unspent, n_greedy (greedy completions, charged as rollouts are; 0 by default), reward_range, refill, refill_margin (factor on
     the groups of the next refill; 1 by default), renormalise (advantages come from the rollouts with gradient alone; false by
-    default), facts (whatever the caller adds).
+    default), facts (whatever the caller adds); cuts (in tokens), n_summaries
+    (asked for behind each) and summary_tokens (limit of each), n_summaries_made and n_summary_tokens (drawn): summaries are charged
+    in tokens, not in rollouts; [] and 0 by default.
 ``step``, ``evaluation``
     run and the fields of the caller's record.
 ``commit``
     schema, run, texts_bytes (length of ``texts.jsonl`` as of this commit).
 ``texts`` (in ``texts.jsonl``, for the share ``log_texts`` of groups, decided by a hash of the group id)
     run, step, group, prompt, distribution, content and answer (where the caller gives the prompts), completions, rewards, statuses,
-    details (the verifier's errors), greedy (text of the greedy completion; null where none was asked for).
+    details (the verifier's errors), greedy (text of the greedy completion; null where none was asked for), summaries (texts by the
+    number of the cut, for each rollout; where the plan has cuts).
 
 Absent numbers are null, infinities are the strings "inf" and "-inf".
 """
@@ -44,7 +50,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from curricula.types import CurriculaError, PromptPool, Reason
+from curricula.types import CurriculaError, Floats, PromptPool, Reason
 from rollout.compacted import (
     Begin,
     begin_line,
@@ -125,6 +131,8 @@ class RolloutLog:
         shaped_B = _by_group(attempt, attempt.shaped_R)
         for b, judged in enumerate(attempt.judged_B):
             columns = _rollout_columns(judged) | {"shaped": shaped_B[b], "gradient": gradient_B[b]}
+            if attempt.plan.cuts:
+                columns |= _cut_columns(judged, attempt.credit_RS[attempt.outcome.group_R == b])
             row = int(attempt.plan.selection.prompt_B[b])
             self._stage("group", _group_record(pool, attempt, b) | _prompt_record(row, prompts, ids_N) | columns)
             if self._logs_texts_of(int(attempt.plan.group_B[b])):
@@ -245,8 +253,12 @@ def _completed(record: dict[str, Any]) -> dict[str, Any]:
         n_tokens = record.get("n_tokens") or []
         turns = {"max_turns": 1, "stated_tokens": 0, "turns": [1] * len(n_tokens), "spans": [[n] for n in n_tokens]}
         unknown = {"greedy": None, "prompt_hash": None, "n_prompt_tokens": None, "seconds": [None] * len(n_tokens)}
-        return {"weight": 1.0, "max_tokens": 0, "shaped": record.get("rewards")} | unknown | turns | record
-    return {"renormalise": False, "refill_margin": 1.0, "n_greedy": 0} | record if record.get("kind") == "attempt" else record
+        no_cuts = {"cut_scores": [[] for _ in n_tokens], "credits": [[] for _ in n_tokens], "summaries": [{} for _ in n_tokens]}
+        return {"weight": 1.0, "max_tokens": 0, "shaped": record.get("rewards")} | unknown | turns | no_cuts | record
+    if record.get("kind") == "attempt":
+        uncut = {"cuts": [], "n_summaries": 0, "summary_tokens": 0, "n_summaries_made": 0, "n_summary_tokens": 0}
+        return {"renormalise": False, "refill_margin": 1.0, "n_greedy": 0, **uncut} | record
+    return record
 
 
 def read_texts(folder: Path) -> Iterator[dict[str, Any]]:
@@ -359,6 +371,18 @@ def _attempt_record(pool: PromptPool, attempt: Attempt) -> dict[str, Any]:
         "refill": attempt.verdict.refill.name.lower(),
         "refill_margin": attempt.verdict.refill_margin,
         "renormalise": attempt.verdict.renormalise,
+        **_cuts_record(attempt),
+    }
+
+
+def _cuts_record(attempt: Attempt) -> dict[str, Any]:
+    cuts = attempt.plan.cuts
+    return {
+        "cuts": cuts.at,
+        "n_summaries": cuts.n_summaries,
+        "summary_tokens": cuts.summary_tokens,
+        "n_summaries_made": len(attempt.summaries),
+        "n_summary_tokens": sum(one.completion.n_drawn for one in attempt.summaries),
     }
 
 
@@ -427,6 +451,22 @@ def _rollout_columns(judged: Sequence[Judged]) -> dict[str, Any]:
     }
 
 
+def _cut_columns(judged: Sequence[Judged], credit_RS: Floats) -> dict[str, Any]:
+    scores = [[] if rollout.cut_score_S is None else rollout.cut_score_S.tolist() for rollout in judged]
+    summaries = [{str(s): _summary_record(behind) for s, behind in rollout.summaries.items()} for rollout in judged]
+    return {"cut_scores": scores, "credits": credit_RS.tolist(), "summaries": summaries}
+
+
+def _summary_record(summaries: Sequence[Judged]) -> dict[str, Any]:
+    return {
+        "rewards": [float(one.reward) for one in summaries],
+        "statuses": [one.status.name.lower() for one in summaries],
+        "n_tokens": [one.completion.n_drawn for one in summaries],
+        "finish": [one.completion.finish.value for one in summaries],
+        "versions": [one.policy_version for one in summaries],
+    }
+
+
 def _texts_record(pool: PromptPool, attempt: Attempt, b: int, prompts: Sequence[Prompt] | None) -> dict[str, Any]:
     plan, judged = attempt.plan, attempt.judged_B[b]
     row = int(plan.selection.prompt_B[b])
@@ -442,7 +482,12 @@ def _texts_record(pool: PromptPool, attempt: Attempt, b: int, prompts: Sequence[
         "statuses": [rollout.status.name.lower() for rollout in judged],
         "details": [rollout.detail for rollout in judged],
         "greedy": greedy.completion.text if (greedy := attempt.greedy_B[b]) else None,
+        **({"summaries": [_summary_texts(rollout) for rollout in judged]} if plan.cuts else {}),
     }
+
+
+def _summary_texts(rollout: Judged) -> dict[str, list[str]]:
+    return {str(s): [one.completion.text for one in behind] for s, behind in rollout.summaries.items()}
 
 
 def _by_group(attempt: Attempt, value_R: NDArray[Any]) -> list[list[Any]]:

@@ -65,7 +65,7 @@ GROUP = {
     "spans": Field("lists of each", "how many tokens were drawn, fed, drawn, ...; all of them drawn by default"),
     "gradient": Field("wholes of each", "1 where it enters the update, else 0"),
     "seconds": Field("numbers of each", "seconds from the request to its answer; null = unknown (default)"),
-}
+}  # cut_scores, credits and summaries, which few runs have (see rollout.log), stay without columns when a log is compacted
 ATTEMPT = {
     "kind": Field("text", "`attempt`; it follows its groups"),
     "run": Field("text", "id of the run"),
@@ -84,6 +84,11 @@ ATTEMPT = {
     "refill": Field("text", "`none` or `resample`"),
     "refill_margin": Field("number", "factor on the groups of a refill; 1 by default"),
     "renormalise": Field("flag", "advantages come from the rollouts with gradient alone; false by default"),
+    "cuts": Field("wholes", "tokens at which completions are cut and summed up; empty by default"),
+    "n_summaries": Field("whole", "summaries asked for behind each cut; 0 by default"),
+    "summary_tokens": Field("whole", "limit of a summary in tokens; 0 by default"),
+    "n_summaries_made": Field("whole", "summaries of all rollouts; charged in tokens, not in rollouts; 0 by default"),
+    "n_summary_tokens": Field("whole", "tokens that the model drew for them; 0 by default"),
     "facts": Field("object", "what the caller adds, see below"),
 }
 TEXTS = {

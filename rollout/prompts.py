@@ -77,8 +77,8 @@ def encode(
         shown = ", ".join(f"{prompt_set.prompts[i].id} ({len(ids[i])} tokens)" for i in sorted(long)[:5])
         raise CurriculaError(
             f"prompts: {len(long)} of {len(ids)} are longer than the {max_tokens} tokens that the model window leaves beside "
-            f"sampling.max_tokens and rollout.budget_note: {shown}; set rollout.drop_long_prompts: true to leave them out, or "
-            "enlarge rollout.engine.max_model_tokens"
+            f"sampling.max_tokens and rollout.budget_note, or a summary: {shown}; set rollout.drop_long_prompts: true to leave "
+            "them out, or enlarge rollout.engine.max_model_tokens"
         )
     return prompt_set.without(long), [tokens for i, tokens in enumerate(ids) if i not in long]
 

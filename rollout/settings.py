@@ -70,6 +70,8 @@ class RolloutSettings:
     feedback: str = "\nThat is not right. Try again.\n"  # after a wrong answer, where shaping allows another; in a chat, a message
     budget_note: str = ""  # ends each prompt, where shaping states a budget: " Think for at most {budget} tokens."; "" = nothing
 
+    summary: str = ""  # behind a completion that was cut short, where shaping cuts: asks for the answer, e.g. "\n</think>\nAnswer:"
+
     def __post_init__(self) -> None:
         at_least("rollout", 1, groups_per_step=self.groups_per_step, max_attempts=self.max_attempts)
         at_least("rollout", 0, max_rollouts_per_step=self.max_rollouts_per_step)

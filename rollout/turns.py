@@ -84,14 +84,16 @@ def _next_message(text: str, tokenizer: Any) -> str:
 def request_seed(seed: int, ticket: Ticket) -> int:
     """A seed of its own for every request: the same ticket draws the same tokens, on whatever engine."""
     words = [seed, int(ticket.group < 0), abs(ticket.group), ticket.round, ticket.part]
-    if ticket.turn:
+    if ticket.turn or ticket.cut:
         words += [ticket.turn, ticket.place]
+    if ticket.cut:
+        words += [ticket.cut]
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
 
 
 def first_turn(ticket: Ticket) -> Ticket:
-    """The ticket of the request that a turn goes back to."""
-    return replace(ticket, turn=0, place=0)
+    """The ticket of the request that a turn or a summary goes back to."""
+    return replace(ticket, turn=0, place=0, cut=0)
 
 
 def spans(completion: Completion) -> list[int]:

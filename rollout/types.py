@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curricula.types import Bools, CurriculaError, Floats, Outcome, RolloutPlan, Status, Verdict, frozen_array
+from curricula.types import Bools, CurriculaError, Cuts, Floats, Outcome, RolloutPlan, Status, Verdict, frozen_array
 
 
 class FinishReason(StrEnum):
@@ -50,7 +51,8 @@ class Ticket:
     round: int = 0  # allocation round
     part: int = 0  # large groups are split over engines
     turn: int = 0  # 0 = the prompt alone; later ones go on with one completion of the part, after a wrong answer
-    place: int = 0  # of that completion in its part; 0 in turn 0
+    place: int = 0  # of that completion in its part; 0 in turn 0, but for summaries
+    cut: int = 0  # of the summaries behind one completion's cuts, counted from 1; 0 = no summary
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +66,7 @@ class Request:
     seed: int  # of this request alone: draws do not depend on what else is in the engine
     prompt_key: str = ""  # prompt id; the simulated engine answers by it
     max_turns: int = 1  # answers that each of the completions may give, the first included
+    cuts: Cuts = Cuts()  # where each of the completions is summed up
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +108,8 @@ class Judged:
     engine: str = ""
     detail: str = ""  # the verifier's error, first line
     seconds: float = float("nan")  # from the request to the engine's answer, all turns together; NaN = unknown
+    summaries: Mapping[int, tuple[Judged, ...]] = field(default_factory=dict)  # by number of the cut; only where it was passed
+    cut_score_S: Floats | None = None  # (S,) score in [0, 1] at each cut (see `Outcome`); None = no cuts, or no reward
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +131,11 @@ class Attempt:
     shaped_R: Floats = field(default=None)  # type: ignore[arg-type]  # (R,) what advantages are made of; the raw reward by default
     greedy_B: list[Judged | None] = field(default=None)  # type: ignore[arg-type]  # (B,) greedy completions; none by default
     baseline_B: Floats = field(default=None)  # type: ignore[arg-type]  # (B,) their shaped rewards, NaN = none; raw ones by default
+    credit_RS: Floats = field(default=None)  # type: ignore[arg-type]  # (R, S) advantages between the plan's cuts; (R, 0), none, by default
 
     def __post_init__(self) -> None:
+        if self.credit_RS is None:
+            object.__setattr__(self, "credit_RS", np.zeros((len(self.outcome.reward_R), 0)))
         baseline_B = self.outcome.baseline_B if self.baseline_B is None else self.baseline_B
         object.__setattr__(self, "baseline_B", frozen_array(baseline_B, np.float64, "baseline_B", len(self.plan)))
         if self.greedy_B is None:
@@ -135,3 +143,8 @@ class Attempt:
         reward_R = self.outcome.reward_R
         shaped_R = reward_R if self.shaped_R is None else self.shaped_R
         object.__setattr__(self, "shaped_R", frozen_array(shaped_R, np.float64, "shaped_R", len(reward_R)))
+
+    @property
+    def summaries(self) -> list[Judged]:
+        """Behind the cuts of all its rollouts."""
+        return [one for group in self.judged_B for judged in group for behind in judged.summaries.values() for one in behind]

@@ -22,6 +22,7 @@ from rollout.tasks import build_task
 from rollout.turns import Retry, feedback_ids
 from rollout.verifier import VerifierPool
 from trainer.baselines import check_baselines
+from trainer.cuts import first_cuts, room_for_prompts, summariser_of, summary_ids
 from trainer.evaluation import Evaluator
 from trainer.recipe import Recipe
 from trainer.schedules import Schedule, build_schedule
@@ -67,7 +68,8 @@ def assemble(recipe: Recipe, folder: Path, stack: ExitStack) -> Parts:
     stack.callback(verifier.close)
     dispatcher = Dispatcher(fleet, recipe.rollout.engine)
     retry = retry_of(recipe, model_path, train)
-    producer = Producer(dispatcher, verifier, recipe.rollout.verifier.score_truncated, retry)
+    summariser = summariser_of(recipe, model_path, train)
+    producer = Producer(dispatcher, verifier, recipe.rollout.verifier.score_truncated, retry, summariser)
     fleet.wait_ready(recipe.rollout.engine.start_timeout_s)
     return Parts(
         curriculum=curriculum,
@@ -131,7 +133,8 @@ def set_cpu_threads(n: int) -> None:
 
 
 def encoded(recipe: Recipe, model_path: str, train: PromptSet, held_out: PromptSet) -> tuple[EncodedPrompts, EncodedPrompts, int]:
-    """Both prompt sets as token ids, and the model window."""
+    """Both prompt sets as token ids, and the model window. Training prompts leave room for summaries too, where there are any."""
+    cuts = first_cuts(recipe, train.pool)
     if recipe.rollout.engine.backend == "simulated":
         note = note_of_words(recipe.rollout.budget_note)
         window = recipe.rollout.sampling.max_tokens + 1 + (note.most_tokens if note else 0)
@@ -148,7 +151,10 @@ def encoded(recipe: Recipe, model_path: str, train: PromptSet, held_out: PromptS
         )
     drop = recipe.rollout.drop_long_prompts
     note = note_of(recipe.rollout.budget_note, tokenizer, train)
-    prompt_set, ids_N = encode(train, tokenizer, room - (note.most_tokens if note else 0), drop)
+    train_room = room
+    if cuts:
+        train_room = min(room, room_for_prompts(cuts, len(summary_ids(recipe.rollout.summary, tokenizer)), window))
+    prompt_set, ids_N = encode(train, tokenizer, train_room - (note.most_tokens if note else 0), drop)
     if note:
         check_tails(note, prompt_set, ids_N)
     return EncodedPrompts(prompt_set, ids_N, note), EncodedPrompts(*encode(held_out, tokenizer, room, drop)), window

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from curricula.types import Feedback, Floats
+from curricula.budget_split import summary_advantages
+from curricula.types import Cuts, Feedback, Floats, Status
 from rollout.collector import EncodedPrompts
-from rollout.types import Attempt
+from rollout.summaries import segment_of
+from rollout.types import Attempt, Judged
 from trainer.advantages import group_advantages
 from trainer.types import TrainSequence
 
@@ -39,7 +42,11 @@ def learner_advantages(attempt: Attempt, estimator: str) -> Floats:
 
 
 def sequences_of(attempts: Sequence[Attempt], estimator: str, prompts: EncodedPrompts) -> list[TrainSequence]:
-    """The rollouts that carry gradient, in plan order."""
+    """The rollouts that carry gradient, in plan order, each followed by its summaries.
+
+    Where the shaping policy splits advantages over cuts (``credit_RS``), a rollout's tokens have those of their segments and tokens
+    behind the last cut have none; a summary has its score less the mean behind the same cut. Both are weighed like the group.
+    """
     return [sequence for attempt in attempts for sequence in _sequences_of_attempt(attempt, estimator, prompts)]
 
 
@@ -47,15 +54,44 @@ def _sequences_of_attempt(attempt: Attempt, estimator: str, prompts: EncodedProm
     rollouts = [judged for group in attempt.judged_B for judged in group]
     plan, group_R = attempt.plan, attempt.outcome.group_R
     advantage_R = learner_advantages(attempt, estimator)
-    return [
-        TrainSequence(
-            prompt_ids=prompts.ids(plan, int(group_R[r])),
-            token_ids=rollouts[r].completion.token_ids,
-            rollout_logprob_T=rollouts[r].completion.logprob_T,
-            advantage=float(advantage_R[r]),
-            group=int(plan.group_B[group_R[r]]),
-            policy_version=rollouts[r].policy_version,
-            drawn_T=rollouts[r].completion.drawn_T,
-        )
-        for r in np.flatnonzero(attempt.verdict.carries_gradient_R)
-    ]
+    sequences = []
+    for r in np.flatnonzero(attempt.verdict.carries_gradient_R):
+        prompt_ids = prompts.ids(plan, int(group_R[r]))
+        whole = _sequence(prompt_ids, rollouts[r], float(advantage_R[r]), int(plan.group_B[group_R[r]]))
+        if attempt.credit_RS.shape[1]:
+            weight = float(attempt.verdict.weight_B[group_R[r]])
+            whole = _split(whole, attempt.credit_RS[r] * weight, plan.cuts)
+            sequences += [whole, *_summaries(whole, rollouts[r], weight, attempt)]
+        else:
+            sequences.append(whole)
+    return sequences
+
+
+def _sequence(prompt_ids: tuple[int, ...], judged: Judged, advantage: float, group: int) -> TrainSequence:
+    completion = judged.completion
+    return TrainSequence(
+        prompt_ids=prompt_ids,
+        token_ids=completion.token_ids,
+        rollout_logprob_T=completion.logprob_T,
+        advantage=advantage,
+        group=group,
+        policy_version=judged.policy_version,
+        drawn_T=completion.drawn_T,
+    )
+
+
+def _split(whole: TrainSequence, credit_S: Floats, cuts: Cuts) -> TrainSequence:
+    """The sequence with the credit of each segment on its tokens."""
+    advantage_T = np.append(credit_S, 0.0)[segment_of(cuts, len(whole.token_ids))]
+    return replace(whole, advantage=float(advantage_T.mean()) if len(advantage_T) else 0.0, advantage_T=advantage_T)
+
+
+def _summaries(whole: TrainSequence, judged: Judged, weight: float, attempt: Attempt) -> Iterator[TrainSequence]:
+    """The scored summaries behind each cut of a rollout, as continuations of its tokens before the cut."""
+    low, high = attempt.outcome.reward_range
+    for s, behind in judged.summaries.items():
+        scored = [one for one in behind if one.status is Status.OK]
+        score_A = np.clip((np.array([one.reward for one in scored]) - low) / (high - low), 0.0, 1.0)
+        before = (*whole.prompt_ids, *whole.token_ids[: attempt.plan.cuts.at[s]].tolist())
+        for one, advantage in zip(scored, summary_advantages(score_A) if scored else (), strict=True):
+            yield _sequence(before, one, weight * float(advantage), whole.group)

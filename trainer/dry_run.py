@@ -15,6 +15,7 @@ from rollout.prompts import PromptSet, encode
 from rollout.tasks import build_task
 from trainer.baselines import check_baselines
 from trainer.cluster import needs_ray, resources
+from trainer.cuts import first_cuts
 from trainer.recipe import Recipe
 from trainer.schedules import build_schedule
 
@@ -64,6 +65,7 @@ def dry_run(recipe: Recipe) -> DryRun:
     curriculum = Curriculum.from_recipe(recipe.curriculum, train.pool, seed=recipe.seed)
     check_baselines(recipe.learner, curriculum)
     check_note(recipe.rollout.budget_note, curriculum.stages)
+    first_cuts(recipe, train.pool)
     schedule = build_schedule(recipe.schedule, recipe.n_updates)
     last = recipe.n_updates - 1
     return DryRun(

@@ -146,7 +146,7 @@ class TorchLearner:
         return self._micro_batches(part, live, weight_R)
 
     def _has_signal(self, sequence: TrainSequence) -> bool:
-        return sequence.n_drawn > 0 and (sequence.advantage != 0 or self._settings.kl_coefficient > 0)
+        return sequence.n_drawn > 0 and (sequence.mean_abs_advantage != 0 or self._settings.kl_coefficient > 0)
 
     def _micro_batches(self, sequences: Sequence[TrainSequence], chosen: Ints, weight_R: Floats) -> list[MicroBatch]:
         length_R = np.array([len(sequence.prompt_ids) + len(sequence.token_ids) - 1 for sequence in sequences])
@@ -173,7 +173,7 @@ class TorchLearner:
         """Weights of zero for the tokens that are left out; the others' denominators count chosen tokens alone."""
         n_tokens = np.array([sequence.n_drawn for sequence in part])
         entropy_T = self._ranks.summed(in_order(plan, entropies, n_tokens)).numpy()
-        advantage_T = np.repeat([sequence.advantage for sequence in part], n_tokens)
+        advantage_T = np.concatenate([sequence.drawn_advantages for sequence in part])
         chosen_T = top_tokens(np.abs(advantage_T) * entropy_T, self._settings.token_share)
         n_chosen = np.bincount(np.repeat(np.arange(len(part)), n_tokens)[chosen_T], minlength=len(part))
         weight_R = token_weights(n_chosen, self._settings.aggregation, self._constant_tokens)
@@ -309,7 +309,12 @@ def _refuse_bad_sequence(sequence: TrainSequence) -> None:
             f"learner: a sequence of group {sequence.group} has {len(sequence.token_ids)} tokens but says of "
             f"{len(sequence.drawn_T)} whether the model drew them; expected one mark per token"
         )
-    if not (np.isfinite(sequence.advantage) and np.isfinite(sequence.rollout_logprob_T).all()):
+    if sequence.advantage_T is not None and sequence.advantage_T.shape != sequence.token_ids.shape:
+        raise CurriculaError(
+            f"learner: a sequence of group {sequence.group} has {len(sequence.token_ids)} tokens but {len(sequence.advantage_T)} "
+            "advantages; expected one per token"
+        )
+    if not (np.isfinite(sequence.mean_abs_advantage) and np.isfinite(sequence.rollout_logprob_T).all()):
         raise CurriculaError(
             f"learner: a sequence of group {sequence.group} has advantage {sequence.advantage} or rollout log-probabilities "
             "that are not finite; leave unscored rollouts out of the update"

@@ -143,7 +143,7 @@ class Run:
         """One update; None when no rollout carries gradient (then the learning rate's clock stands still too)."""
         self._learned_from = self._parts.learner.version
         sequences = sequences_of(attempts, self._recipe.learner.advantage, self._parts.prompts)
-        if not any(sequence.advantage for sequence in sequences):
+        if not any(sequence.mean_abs_advantage for sequence in sequences):
             return None
         learner = self._parts.learner
         with self._clock.phase("learn"):

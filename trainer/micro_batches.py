@@ -111,7 +111,7 @@ def assemble(sequences: Sequence[TrainSequence], part: Ints, weight_R: Floats) -
         target_T=torch.from_numpy(np.concatenate([sequence.token_ids for sequence in chosen])[drawn_T].astype(np.int64)),
         sequence_T=torch.from_numpy(sequence_T),
         rollout_T=torch.from_numpy(np.concatenate([sequence.rollout_logprob_T for sequence in chosen])[drawn_T].astype(np.float32)),
-        advantage_T=_per_token([sequence.advantage for sequence in chosen], sequence_T),
+        advantage_T=_advantages(chosen, sequence_T),
         weight_T=_per_token(weight_n, sequence_T),
         version_T=torch.from_numpy(np.array([sequence.policy_version for sequence in chosen])[sequence_T]),
     )
@@ -119,6 +119,12 @@ def assemble(sequences: Sequence[TrainSequence], part: Ints, weight_R: Floats) -
 
 def _drawn(sequence: TrainSequence) -> Bools:
     return np.ones(len(sequence.token_ids), dtype=np.bool_) if sequence.drawn_T is None else sequence.drawn_T
+
+
+def _advantages(chosen: Sequence[TrainSequence], sequence_T: Ints) -> Tensor:
+    if all(sequence.advantage_T is None for sequence in chosen):
+        return _per_token([sequence.advantage for sequence in chosen], sequence_T)
+    return torch.from_numpy(np.concatenate([sequence.drawn_advantages for sequence in chosen]).astype(np.float32))
 
 
 def _per_token(value_n: Sequence[float] | Floats, sequence_T: Ints) -> Tensor:

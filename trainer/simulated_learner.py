@@ -30,9 +30,9 @@ class SimulatedLearner:
     def step(self, sequences: Sequence[TrainSequence], lr: float) -> LearnerReport:
         level_R = np.array([sequence.prompt_ids[0] for sequence in sequences], dtype=np.int64)
         group_R = np.array([sequence.group for sequence in sequences], dtype=np.int64)
-        advantage_R = np.array([sequence.advantage for sequence in sequences])
+        size_R = np.array([sequence.mean_abs_advantage for sequence in sequences])
         _, index_R, size_B = np.unique(group_R, return_inverse=True, return_counts=True)
-        share_R = np.abs(advantage_R) / size_B[index_R] / len(size_B)
+        share_R = size_R / size_B[index_R] / len(size_B)
         signal_K = np.bincount(level_R, weights=share_R, minlength=len(self._skills_K))
         self._skills_K = self._skills_K + lr * signal_K @ self._transfer_KK
         self.version += 1

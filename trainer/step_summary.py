@@ -45,7 +45,8 @@ def summarise_step(
         generated_groups=generated,
         n_rollouts=len(score_R),
         n_tokens_generated=sum(int(attempt.outcome.n_tokens_R.sum()) for attempt in attempts)
-        + sum(one.completion.n_drawn for one in greedy),
+        + sum(one.completion.n_drawn for one in greedy)
+        + sum(one.completion.n_drawn for attempt in attempts for one in attempt.summaries),
         n_tokens_trained=report.n_tokens if report else 0,
         lr=lr,
         probability=dict(zip(k_of_name, attempts[0].plan.probability_K.tolist(), strict=True)) if attempts else {},
@@ -65,6 +66,7 @@ def summarise_step(
             **curriculum_metrics,
             **_greedy_metrics(greedy),
             **_turn_metrics(attempts),
+            **_cut_metrics(attempts),
             **(_learner_metrics(report) if report else {}),
         },
     )
@@ -83,6 +85,19 @@ def _turn_metrics(attempts: Sequence[Attempt]) -> dict[str, float]:
     turns_R = np.concatenate([attempt.outcome.n_turns_R for attempt in attempts])
     score_R = np.concatenate([attempt.outcome.score_R for attempt in attempts])
     return {"turns": _mean(turns_R.astype(np.float64)), "first_turn_accuracy": _mean(np.where(turns_R > 1, 0.0, score_R))}
+
+
+def _cut_metrics(attempts: Sequence[Attempt]) -> dict[str, float]:
+    """Summaries and their tokens, and the mean score at each cut, completions that ended before it included; where plans cut."""
+    if not any(attempt.plan.cuts for attempt in attempts):
+        return {}
+    summaries = [one for attempt in attempts for one in attempt.summaries]
+    score_RS = np.concatenate([attempt.outcome.cut_score_RS for attempt in attempts])
+    return {
+        "n_summaries": float(len(summaries)),
+        "n_summary_tokens": float(sum(one.completion.n_drawn for one in summaries)),
+        **{f"score_at/{cut}": _mean(score_RS[:, s]) for s, cut in enumerate(attempts[0].plan.cuts.at)},
+    }
 
 
 def _learner_metrics(report: LearnerReport) -> dict[str, float]:

@@ -96,11 +96,21 @@ def _facts(dry: DryRun) -> Text:
         f"steps          {recipe.run.n_steps:,}, {recipe.run.mode.replace('_', ' ')}",
         f"evaluations    {cost.n_evaluations} of {cost.rollouts_per_evaluation:,} rollouts each (in the run's figures above)",
         f"prompt tokens  {prompt}",
+        *_summaries(dry),
         f"learning rate  {' -> '.join(f'{lr:.3g}' for lr in dry.lr)} (first update, half way, last)",
         f"asked of Ray   {asked}",
         f"folder         {recipe.folder}",
     ]
     return Text("\n".join(lines))
+
+
+def _summaries(dry: DryRun) -> list[str]:
+    """What summaries cost on top of the figures above, where the first plan cuts completions."""
+    cuts = dry.plan.cuts
+    most = len(cuts) * cuts.n_summaries
+    tokens = f"{dry.cost.rollouts_per_step * most * cuts.summary_tokens:,}"
+    said = f"{most} per rollout at most, of {cuts.summary_tokens} tokens: {tokens} tokens per step more, without refills"
+    return [f"summaries      {said}"] if cuts else []
 
 
 def _table(title: str) -> Table:

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from curricula.types import Bools
+from curricula.types import Bools, Floats
 from rollout.types import Weights
 
 
@@ -21,14 +21,30 @@ class TrainSequence:
     prompt_ids: tuple[int, ...]
     token_ids: NDArray[np.int32]  # (T,) completion
     rollout_logprob_T: NDArray[np.float32]  # (T,) by the engine that drew them
-    advantage: float  # broadcast to the completion's tokens
+    advantage: float  # broadcast to the completion's tokens; their mean where they have advantages of their own
     group: int  # group id
     policy_version: int
     drawn_T: Bools | None = None  # tokens that the model drew; the others were fed to it and carry no loss. None = all drawn
+    advantage_T: Floats | None = None  # (T,) of each token; None = one for all
 
     @property
     def n_drawn(self) -> int:
         return len(self.token_ids) if self.drawn_T is None else int(np.count_nonzero(self.drawn_T))
+
+    @property
+    def mean_abs_advantage(self) -> float:
+        """Over the tokens that the model drew; 0 = it learns nothing from them."""
+        if self.advantage_T is None:
+            return abs(self.advantage)
+        drawn_t = self.advantage_T if self.drawn_T is None else self.advantage_T[self.drawn_T]
+        return float(np.abs(drawn_t).mean()) if len(drawn_t) else 0.0
+
+    @property
+    def drawn_advantages(self) -> Floats:
+        """(t,) of each token that the model drew."""
+        if self.advantage_T is None:
+            return np.full(self.n_drawn, self.advantage)
+        return self.advantage_T if self.drawn_T is None else self.advantage_T[self.drawn_T]
 
 
 @dataclass(frozen=True)

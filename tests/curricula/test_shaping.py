@@ -18,7 +18,7 @@ from curricula.shaping.multi_attempt import MultiAttempt
 from curricula.shaping.overlong import Overlong
 from curricula.shaping.raw import Raw
 from curricula.testing import answer, feedback_of, small_pool
-from curricula.types import Outcome, PromptPool
+from curricula.types import Cuts, Outcome, PromptPool
 
 
 def of_lengths(groups, rewards, lengths, **more):
@@ -245,6 +245,132 @@ def test_shaping_is_pure_finite_and_leaves_raw_rewards_alone(name):
             curriculum.update(feedback_of(curriculum, extreme))
 
 
+class TestBudgetSplitPolicy:
+    TABLE = np.array([(0, 0, 1, 1), (0, 1, 1, 1), (0, 0, 0, 0), (0, 0, 0, 1)], dtype=np.float64)
+    EXPECTED = np.array(
+        [
+            (0.125, 0.2188, 0.3438, 0.0960),
+            (0.375, 0.4688, 0.1771, 0.0424),
+            (-0.375, -0.2812, -0.1562, -0.0469),
+            (-0.125, -0.0312, 0.0938, 0.2031),
+        ]
+    )
+
+    def outcome(self, curriculum, table_RS=None):
+        """A plan of one group of four and one of nobody, with the specification's table."""
+        plan = curriculum.plan(0, 2, 8)
+        table_RS = self.TABLE if table_RS is None else table_RS
+        n = len(table_RS)
+        return Outcome(plan, [0] * n, table_RS[:, -1], [0] * n, [9] * n, [0] * n, cut_score_RS=table_RS)
+
+    def test_vector_of_the_specification_through_the_curriculum(self):
+        curriculum = Curriculum.from_recipe("anytime_reasoner", small_pool())
+        outcome = self.outcome(curriculum)
+        assert outcome.plan.cuts == Cuts((2000, 4000, 6000, 8000), 4, 128)
+        assert outcome.plan.max_tokens_B.tolist() == [8000, 8000]
+        assert curriculum.credit(outcome, curriculum.judge(outcome)) == pytest.approx(self.EXPECTED, abs=6e-5)
+        assert curriculum.shape(outcome).tolist() == [0.5, 0.75, 0, 0.25]
+
+    def test_kinds_and_the_pacing_of_the_last_share(self):
+        budgets = {"name": "budget_split", "budgets": [1, 3]}
+        shares = {
+            kind: build("shaping", {**budgets, "kind": kind}).probability_S.tolist() for kind in ("uniform", "linear", "base")
+        }
+        assert shares == {"uniform": [0.5, 0.5], "linear": [0.25, 0.75], "base": [0, 1]}
+        last = {"pacing": "linear", "first": 1, "last": 0, "steps": 2}
+        curriculum = Curriculum.from_recipe({"shaping": {**budgets, "last_share": last, "n_summaries": 2}}, small_pool())
+        rewards = []
+        for step in range(3):
+            plan = curriculum.plan(step, 2, 4)
+            assert plan.cuts == Cuts((1, 3), 2, 128)
+            table_RS = np.tile([[1.0, 0.0]], (4, 1))
+            outcome = replace(answer(curriculum, plan), cut_score_RS=table_RS)
+            rewards.append(curriculum.shape(outcome)[0])
+            curriculum.update(feedback_of(curriculum, outcome))
+        assert rewards == [0, 0.25, 0.5]
+
+    def test_each_group_is_compared_with_itself_and_unknown_rows_with_nobody(self):
+        curriculum = Curriculum.from_recipe("anytime_reasoner", small_pool())
+        plan = curriculum.plan(0, 3, 12)
+        unknown, alone = np.array([[0.5, np.nan, 1, 1]]), np.array([[0.0, 1, 1, 1]])
+        table_RS = np.concatenate([self.TABLE, unknown, alone, self.TABLE[::-1]])
+        group_R = [0] * 5 + [1] + [2] * 4
+        outcome = Outcome(plan, group_R, table_RS[:, -1], [0] * 10, [9] * 10, [0] * 10, cut_score_RS=table_RS)
+        credit_RS = curriculum.credit(outcome, curriculum.judge(outcome))
+        assert credit_RS[:4] == pytest.approx(self.EXPECTED, abs=6e-5)
+        assert credit_RS[6:] == pytest.approx(self.EXPECTED[::-1], abs=6e-5)
+        assert not credit_RS[4:6].any()
+        assert curriculum.shape(outcome)[4] == 1, "the own score, where a cut's is unknown"
+
+    def test_a_verdict_that_renormalises_compares_those_that_carry_gradient(self):
+        curriculum = Curriculum.from_recipe("anytime_reasoner", small_pool())
+        outcome = self.outcome(curriculum)
+        carries_R = np.array([True, False, True, False])
+        verdict = replace(curriculum.judge(outcome), carries_gradient_R=carries_R, renormalise=True)
+        credit_RS = curriculum.credit(outcome, verdict)
+        alone = self.outcome(curriculum, self.TABLE[carries_R])
+        np.testing.assert_array_equal(credit_RS[carries_R], curriculum.credit(alone, curriculum.judge(alone)))
+        assert not credit_RS[~carries_R].any()
+
+    def test_equal_rows_of_thirds_leave_no_rounding_behind(self):
+        curriculum = Curriculum.from_recipe("anytime_reasoner", small_pool())
+        for n in (2, 3, 7):
+            outcome = self.outcome(curriculum, np.full((n, 4), 1 / 3))
+            assert not curriculum.credit(outcome, curriculum.judge(outcome)).any()
+        assert not summary_advantages(np.full(3, 0.1)).any()
+
+    def test_without_a_table_the_own_score_counts_at_every_budget(self):
+        curriculum = Curriculum.from_recipe("anytime_reasoner", small_pool())
+        outcome = replace(self.outcome(curriculum), cut_score_RS=None)
+        same = self.outcome(curriculum, np.repeat(self.TABLE[:, -1:], 4, axis=1))
+        verdict = curriculum.judge(outcome)
+        np.testing.assert_array_equal(curriculum.credit(outcome, verdict), curriculum.credit(same, verdict))
+        assert curriculum.shape(outcome).tolist() == outcome.score_R.tolist()
+
+    def test_beliefs_read_raw_rewards_and_learning_keeps_the_table(self):
+        curriculum = Curriculum.from_recipe("anytime_reasoner", small_pool())
+        plan = curriculum.plan(0, 4, 16)
+        table_RS = np.random.default_rng(0).random((16, 4)).round(2)
+        whole = feedback_of(curriculum, replace(answer(curriculum, plan), cut_score_RS=table_RS))
+        parts = [take_groups(whole, np.array(places)) for places in ([3, 1], [0, 2])]
+        joined, same = take_groups(join(parts), np.argsort(join(parts).plan.group_B)), take_groups(whole, np.arange(4))
+        np.testing.assert_array_equal(joined.outcome.cut_score_RS, same.outcome.cut_score_RS)
+        assert joined.plan.cuts == plan.cuts
+        assert sorted(map(tuple, same.outcome.cut_score_RS)) == sorted(map(tuple, table_RS))
+        other = Curriculum.from_recipe("uniform", small_pool())
+        for one in (curriculum, other):
+            one.update(feedback_of(one, replace(whole.outcome, cut_score_RS=table_RS)))
+        np.testing.assert_array_equal(curriculum.estimate(np.arange(23)).mean_B, other.estimate(np.arange(23)).mean_B)
+
+    def test_other_shaping_has_no_cuts_and_no_credit(self):
+        for name in ("raw", "overlong", "hapo", "length_budget", "multi_attempt"):
+            curriculum = Curriculum.from_recipe({"shaping": name}, small_pool())
+            outcome = answer(curriculum, curriculum.plan(0, 6, 24))
+            assert len(outcome.plan.cuts) == 0
+            assert outcome.cut_score_RS.shape == (24, 0)
+            assert curriculum.credit(outcome, curriculum.judge(outcome)).shape == (24, 0)
+
+    def test_bad_tables_and_bad_credit_are_refused(self):
+        curriculum = Curriculum.from_recipe("anytime_reasoner", small_pool())
+        with pytest.raises(CurriculaError, match=r"expected cut scores of shape \(4, 4\), .* got \(4, 3\)"):
+            self.outcome(curriculum, self.TABLE[:, :3])
+        with pytest.raises(CurriculaError, match=r"must lie in \[0, 1\]"):
+            replace(self.outcome(curriculum), cut_score_RS=self.TABLE * 2)
+        with pytest.raises(
+            CurriculaError, match=r"scores at \(2000, 4000, 6000, 8000\) tokens, the policy's budgets are \(1, 2, 3, 4\)"
+        ):
+            build("shaping", {"name": "budget_split", "budgets": [1, 2, 3, 4]}).shape(None, None, self.outcome(curriculum))
+
+        class Wide(Raw):
+            def credit(self, state, pool, outcome, peers_R):
+                return np.ones((len(outcome.group_R), 3))
+
+        odd = Curriculum(small_pool(), replace(curriculum.stages, shaping=Wide()))
+        outcome = answer(odd, odd.plan(0, 2, 8))
+        with pytest.raises(CurriculaError, match=r"expected finite credit of shape \(8, 0\)"):
+            odd.credit(outcome, odd.judge(outcome))
+
+
 class TestBudgetSplit:
     SCORES = np.array([(0, 0, 1, 1), (0, 1, 1, 1), (0, 0, 0, 0), (0, 0, 0, 1)], dtype=np.float64)
 
@@ -291,6 +417,11 @@ class TestBudgetSplit:
         ({"name": "multi_attempt", "max_attempts": 0}, r"multi_attempt\.max_attempts: expected .* got 0"),
         ({"name": "multi_attempt", "discount": 0.0}, r"multi_attempt\.discount: expected .* got 0\.0"),
         ({"name": "multi_attempt", "penalty": -1.0}, r"multi_attempt\.penalty: expected .* got -1\.0"),
+        ({"name": "budget_split", "budgets": [4, 2]}, r"budget_split\.budgets: expected rising .* got \(4, 2\)"),
+        ({"name": "budget_split", "budgets": []}, r"budget_split\.budgets: expected rising .* got \(\)"),
+        ({"name": "budget_split", "n_summaries": 0}, r"budget_split\.n_summaries: expected .* got 0"),
+        ({"name": "budget_split", "summary_tokens": 0}, r"budget_split\.summary_tokens: expected .* got 0"),
+        ({"name": "budget_split", "last_share": 1.5}, r"budget_split\.last_share: expected .* got 1\.5"),
         ({"name": "overlong", "factor": -1.0}, r"overlong\.factor: expected .* got -1\.0"),
     ],
 )

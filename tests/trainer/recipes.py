@@ -34,6 +34,15 @@ def simulated(folder: Path, **changes: Any) -> Recipe:
     return parse_recipe(changed(data, changes))
 
 
+def beside(name: str) -> dict[str, Any]:
+    """What a named curriculum needs of the other parts of a recipe."""
+    needs: dict[str, dict[str, Any]] = {
+        "remax": {"learner__advantage": "remax"},
+        "anytime_reasoner": {"rollout__summary": "\n", "rollout__sampling__max_tokens": 8000},
+    }
+    return needs.get(name, {})
+
+
 def changed(data: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     for path, value in changes.items():
         *parents, last = path.split("__")

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curricula.types import Outcome, PromptPool, Reason, RolloutPlan, Selection, Status, Verdict, group_ids
+from curricula.budget_split import budget_advantages
+from curricula.types import Cuts, Outcome, PromptPool, Reason, RolloutPlan, Selection, Status, Verdict, group_ids
 from rollout.collector import EncodedPrompts
 from rollout.prompts import Prompt, PromptSet, RewardSpec
 from rollout.types import Attempt, Completion, FinishReason, Judged
@@ -72,3 +73,58 @@ def test_renormalising_compares_the_rollouts_that_carry_gradient_with_each_other
     expected = group_advantages("grpo", reward_R[carries_R], group_R[carries_R], np.ones(4, np.bool_), 2)
     assert [s.advantage for s in sequences_of([alone], "grpo", PROMPTS)] == expected.tolist()
     np.testing.assert_array_equal(feedback_of(alone, "grpo").advantage_R, feedback_of(attempt(), "grpo").advantage_R)
+
+
+CUTS = Cuts((2, 4, 6, 8), n_summaries=2, summary_tokens=3)
+TABLE = np.array([(0, 0, 1, 1), (0, 1, 1, 1), (0, 0, 0, 0), (0, 0, 0, 1)], dtype=np.float64)
+
+
+def summary(reward: float) -> Judged:
+    completion = Completion(
+        np.array([50, 60], np.int32), np.array([0, -2], np.float32), "so 1", FinishReason.STOP, np.array([False, True])
+    )
+    status = Status.ERROR if np.isnan(reward) else Status.OK
+    return Judged(completion, status, reward, 3)
+
+
+def split_attempt(weight: float = 1.0) -> Attempt:
+    """One group of four thoughts of 1, 5, 8 and 10 tokens, with the specification's scores at the cuts."""
+    judged = []
+    for n, score_S in zip((1, 5, 8, 10), TABLE, strict=True):
+        completion = Completion(100 + np.arange(n, dtype=np.int32), np.zeros(n, np.float32), "x", FinishReason.STOP)
+        judged.append(Judged(completion, Status.OK, score_S[-1], 2, cut_score_S=score_S))
+    judged[1] = replace(judged[1], summaries={0: (summary(1), summary(0)), 1: (summary(0.5), summary(NAN))})
+    plan = RolloutPlan(0, 0, 0, Selection([0], [0], [1.0]), [4], group_ids(0, 0, 1), [1.0], cuts=CUTS)
+    outcome = Outcome(plan, [0] * 4, TABLE[:, -1], [0] * 4, [1, 5, 8, 10], [2] * 4, cut_score_RS=TABLE)
+    verdict = Verdict(np.ones(1, np.bool_), np.zeros(1), np.array([True, True, False, True]), weight_B=np.array([weight]))
+    return Attempt(plan, [judged], outcome, verdict, credit_RS=budget_advantages(TABLE, np.full(4, 0.25)))
+
+
+def test_tokens_have_the_credit_of_their_segment_and_none_behind_the_last_cut() -> None:
+    """The specification's advantages, token by token."""
+    sequences = [s for s in sequences_of([split_attempt()], "grpo", PROMPTS) if s.advantage_T is not None]
+    tokens = [s.advantage_T.round(4).tolist() for s in sequences if s.advantage_T is not None]
+    assert tokens[0] == [0.125]
+    assert tokens[1] == pytest.approx([0.375, 0.375, 0.4688, 0.4688, 0.1771], abs=6e-5)
+    last = [-0.125, -0.125, -0.0312, -0.0312, 0.0938, 0.0938, 0.2031, 0.2031, 0, 0]
+    assert tokens[2] == pytest.approx(last, abs=6e-5)
+    assert len(tokens) == 3, "a rollout that was thinned out carries none"
+    assert sequences[2].mean_abs_advantage == pytest.approx(np.mean(np.abs(last)), abs=6e-5)
+    doubled = [s for s in sequences_of([split_attempt(2.0)], "grpo", PROMPTS) if s.advantage_T is not None]
+    np.testing.assert_array_equal(doubled[2].advantage_T, 2 * sequences[2].advantage_T)  # type: ignore[operator]
+
+
+def test_summaries_follow_their_thought_as_sequences_of_their_own() -> None:
+    for weight in (1.0, 0.5):
+        sequences = sequences_of([split_attempt(weight)], "grpo", PROMPTS)
+        summaries = [s for s in sequences if s.advantage_T is None]
+        assert [sequences.index(s) for s in summaries] == [2, 3, 4]
+        assert [s.prompt_ids for s in summaries] == [(1, 100, 101)] * 2 + [(1, 100, 101, 102, 103)]
+        assert [s.advantage for s in summaries] == [0.5 * weight, -0.5 * weight, 0], "one without a score is left out"
+        assert {(tuple(s.token_ids.tolist()), s.n_drawn, s.policy_version, s.group) for s in summaries} == {((50, 60), 1, 3, 0)}
+
+
+def test_policies_go_on_reading_the_advantages_of_raw_rewards() -> None:
+    advantage_R = feedback_of(split_attempt(), "dr_grpo").advantage_R
+    assert advantage_R is not None
+    assert advantage_R.tolist() == [0.25, 0.25, -0.75, 0.25]

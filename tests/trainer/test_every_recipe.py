@@ -8,14 +8,13 @@ import pytest
 
 from curricula import RECIPES
 from rollout.log import read_log
-from tests.trainer.recipes import simulated
+from tests.trainer.recipes import beside, simulated
 from trainer.loop import run
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_trains_and_its_log_agrees(name: str, tmp_path: Path) -> None:
-    changes = {"learner__advantage": "remax"} if name == "remax" else {}
-    recipe = simulated(tmp_path / "run", curriculum=dict(RECIPES[name]), run__n_steps=4, run__checkpoint_every=2, **changes)
+    recipe = simulated(tmp_path / "run", curriculum=dict(RECIPES[name]), run__n_steps=4, run__checkpoint_every=2, **beside(name))
     summary = run(recipe)
     assert summary.n_steps == 4
     assert not summary.stopped_early

@@ -10,7 +10,7 @@ import pytest
 from curricula import RECIPES
 from curricula.types import CurriculaError
 from replay.verify import first_difference
-from tests.trainer.recipes import simulated
+from tests.trainer.recipes import beside, simulated
 from trainer.cli import main
 from trainer.loop import run
 from trainer.verify_log import reexecuted, verify_run
@@ -18,9 +18,8 @@ from trainer.verify_log import reexecuted, verify_run
 
 @pytest.mark.parametrize("name", [*RECIPES])
 def test_every_recipes_log_gives_its_checkpoints(name: str, tmp_path: Path) -> None:
-    changes = {"learner__advantage": "remax"} if name == "remax" else {}
     folder = tmp_path / "run"
-    run(simulated(folder, curriculum=dict(RECIPES[name]), run__n_steps=4, run__checkpoint_every=2, **changes))
+    run(simulated(folder, curriculum=dict(RECIPES[name]), run__n_steps=4, run__checkpoint_every=2, **beside(name)))
     assert [(checked.step, checked.n_logged, checked.difference) for checked in verify_run(folder)] == [(2, 2, None), (4, 4, None)]
     replayed = reexecuted(folder)
     assert (replayed.n_steps, replayed.departure) == (4, None)
