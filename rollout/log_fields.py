@@ -86,6 +86,14 @@ ATTEMPT = {
     "renormalise": Field("flag", "advantages come from the rollouts with gradient alone; false by default"),
     "facts": Field("object", "what the caller adds, see below"),
 }
+GROWN = {
+    "kind": Field("text", "`grown`; the pool grew after the attempts of this step"),
+    "run": Field("text", "id of the run"),
+    "step": Field("whole", "optimiser step"),
+    "parents": Field("texts", "ids of the prompts that children were asked of, hardest first; each is asked once"),
+    "children": Field("any", "objects: id, parent, distribution, content, answer, extra, prior (pass rate), hinted"),
+    "left_out": Field("object", "number of children that were not taken, by reason: held_out, too_long"),
+}
 TEXTS = {
     "kind": Field("text", "`texts`"),
     "run": Field("text", "id of the run"),
@@ -115,6 +123,7 @@ STEP = {
 KINDS: dict[str, dict[str, Field]] = {
     "group": GROUP,
     "attempt": ATTEMPT,
+    "grown": GROWN,
     "texts": TEXTS,
     "commit": COMMIT,
     "step": STEP,
