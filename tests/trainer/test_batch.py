@@ -13,7 +13,8 @@ from rollout.collector import EncodedPrompts
 from rollout.prompts import Prompt, PromptSet, RewardSpec
 from rollout.types import Attempt, Completion, FinishReason, Judged
 from trainer.advantages import KINDS, group_advantages
-from trainer.batch import feedback_of, learner_advantages, sequences_of
+from trainer.batch import feedback_of, learner_advantages, sequences_of, with_own_logprobs
+from trainer.types import NO_VERSION
 
 PROMPTS = EncodedPrompts(PromptSet([Prompt(f"p{i}", "d", "1", "1") for i in range(2)], RewardSpec("exact")), [(1,), (2,)])
 POOL = PromptPool.from_columns(["p0", "p1"], ["d", "d"])
@@ -72,3 +73,31 @@ def test_renormalising_compares_the_rollouts_that_carry_gradient_with_each_other
     expected = group_advantages("grpo", reward_R[carries_R], group_R[carries_R], np.ones(4, np.bool_), 2)
     assert [s.advantage for s in sequences_of([alone], "grpo", PROMPTS)] == expected.tolist()
     np.testing.assert_array_equal(feedback_of(alone, "grpo").advantage_R, feedback_of(attempt(), "grpo").advantage_R)
+
+
+class Scores:
+    """A learner of which only the log-probabilities are asked."""
+
+    version = 0
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def logprobs(self, sequences: Any) -> list[Any]:
+        self.asked += sequences
+        return [np.full(len(sequence.token_ids), -0.5 * sequence.prompt_ids[0], np.float32) for sequence in sequences]
+
+
+def test_a_hinted_group_is_trained_under_its_parents_prompt_by_the_learners_own_log_probabilities() -> None:
+    """Prompt p1 is p0 with a hint: tokens (2,) were shown to the engine, (1,) are trained on."""
+    hinted, plain, learner = replace(PROMPTS, trained_as={1: 0}), sequences_of([attempt()], "grpo", PROMPTS), Scores()
+    given = sequences_of([attempt()], "grpo", hinted)
+    assert [s.prompt_ids for s in given] == [(1,)] * 7
+    assert [s.policy_version for s in given] == [0] * 3 + [NO_VERSION] * 4
+    assert [bool(np.isnan(s.rollout_logprob_T).all()) for s in given] == [False] * 3 + [True] * 4
+    assert [(s.group, s.advantage) for s in given] == [(s.group, s.advantage) for s in plain], "groups and means are as they were"
+    whole = with_own_logprobs(given, learner)  # type: ignore[arg-type]
+    assert [s.rollout_logprob_T.tolist() for s in whole] == [[0.0] * 3] * 3 + [[-0.5] * 3] * 4
+    assert [s.group for s in learner.asked] == [plain[-1].group] * 4, "one pass over what needs it"
+    assert with_own_logprobs(plain, learner) == plain  # type: ignore[arg-type]
+    assert len(learner.asked) == 4

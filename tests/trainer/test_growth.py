@@ -21,6 +21,7 @@ from rollout.log import read_texts
 from rollout.prompts import Prompt
 from tests.trainer.recipes import simulated
 from tests.trainer.test_loop import decisions, log_size, records, start, state, wait_for
+from tests.trainer.test_real_run import model_bytes, real
 from trainer import checkpoint
 from trainer.dry_run import dry_run
 from trainer.loop import run
@@ -237,6 +238,41 @@ def test_a_task_without_levels_has_no_easier_prompts(tmp_path: Path) -> None:
         dry_run(simulated(tmp_path / "run", growth=LADDER, task=task))
     with pytest.raises(CurriculaError, match=r"growth\.source 'hinted': prompt .* has no answer that a hint could be made of"):
         dry_run(simulated(tmp_path / "run", growth=EGSR, task=task))
+
+
+@pytest.mark.parametrize("name", ["easier_levels", "hinted"])
+def test_a_real_model_trains_on_children_and_resumes(tmp_path: Path, tiny_model_path: Path, name: str) -> None:
+    growth = {"source": {"name": name}, "every": 1, "most_parents": 4, "when": {"all_wrong": 0}}
+    options = {"growth": growth, "run__n_steps": 4, "run__checkpoint_every": 2, "curriculum": "uniform", "task__n_train": 3}
+    straight = real(tmp_path / "straight", tiny_model_path, **options)
+    run(straight)
+    children = {child["id"]: child for record in records(straight.folder, "grown") for child in record["children"]}
+    drawn = [record for record in records(straight.folder, "group") if record["prompt"] in children]
+    assert sum(map(sum, (record["gradient"] for record in drawn))) > 0, "children are trained on"
+    assert all(child["hinted"] == (name == "hinted") for child in children.values())
+    assert [(checked.step, checked.difference) for checked in verify_run(straight.folder)] == [(2, None), (4, None)]
+    assert reexecuted(straight.folder)[::2] == (4, None)
+    resumed = real(tmp_path / "resumed", tiny_model_path, **options)
+    shutil.copytree(straight.folder, resumed.folder)
+    shutil.rmtree(resumed.folder / "checkpoints" / "step-00000004")
+    run(resumed, resume=True)
+    assert decisions(resumed) == decisions(straight)
+    assert grown_of(resumed) == grown_of(straight)
+    assert model_bytes(resumed) == model_bytes(straight)
+
+
+@pytest.mark.parametrize("drop", [True, False])
+def test_children_that_do_not_fit_follow_the_recipe(tmp_path: Path, tiny_model_path: Path, drop: bool) -> None:
+    growth = {"source": {"name": "hinted", "template": "{answer}" + "!" * 100 + "{prompt}"}, "every": 1, "when": {"all_wrong": 0}}
+    options = {"growth": growth, "rollout__drop_long_prompts": drop, "rollout__engine__max_model_tokens": 60, "run__n_steps": 2}
+    recipe = real(tmp_path / "run", tiny_model_path, curriculum="uniform", **options)
+    if not drop:
+        with pytest.raises(CurriculaError, match=r"prompts: 4 of 4 are longer than the 48 tokens .* rollout\.drop_long_prompts"):
+            run(recipe)
+        return
+    run(recipe)
+    (grown,) = records(recipe.folder, "grown")
+    assert (len(grown["parents"]), grown["children"], grown["left_out"]) == (4, [], {"too_long": 4})
 
 
 def test_the_report_counts_the_prompts(tmp_path: Path) -> None:
