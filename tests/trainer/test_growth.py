@@ -17,7 +17,7 @@ from curricula import RECIPES
 from curricula.types import CurriculaError
 from rollout.engines.simulated import ItemResponse, level_of
 from rollout.growth import Child, Occasion
-from rollout.log import read_texts
+from rollout.log import RolloutLog, read_texts
 from rollout.prompts import Prompt
 from tests.trainer.recipes import simulated
 from tests.trainer.test_loop import decisions, log_size, records, start, state, wait_for
@@ -26,6 +26,7 @@ from trainer import checkpoint
 from trainer.dry_run import dry_run
 from trainer.loop import run
 from trainer.recipe import Recipe
+from trainer.replay_log.source import source
 from trainer.report.build import write_report
 from trainer.verify_log import reexecuted, verify_run
 
@@ -114,6 +115,21 @@ def test_a_run_resumed_at_any_checkpoint_goes_on_as_if_it_had_never_stopped(
         run(resumed, resume=True)
         same_run(resumed, straight)
         assert reexecuted(resumed.folder)[::2] == (12, None)
+
+
+def test_a_compacted_log_gives_the_same_children(tmp_path: Path) -> None:
+    recipe = growing(tmp_path / "run", LADDER, run__n_steps=8, run__checkpoint_every=3)
+    run(recipe)
+    before, decided = grown_of(recipe), decisions(recipe)
+    log = RolloutLog(recipe.folder / "log")
+    log.compact()
+    log.close()
+    shutil.rmtree(recipe.folder / "checkpoints" / "step-00000008")
+    run(recipe, resume=True)
+    assert (grown_of(recipe), decisions(recipe)) == (before, decided)
+    assert [checked.difference for checked in verify_run(recipe.folder)] == [None, None]
+    with pytest.raises(CurriculaError, match="this run's pool grew while it trained, and replay through other policies needs one"):
+        source(recipe.folder)
 
 
 @pytest.mark.slow
