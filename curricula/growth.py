@@ -72,25 +72,46 @@ def distribution_in(old: PromptPool, new: PromptPool) -> Ints:
 def children(pool: PromptPool, ids: list[str], parent_ids: list[str], belief_mean_N: Floats, easier_by: float = 0.0) -> PromptPool:
     """The pool with one new prompt per entry, in the parent's distribution; its prior is the parent's believed pass rate.
 
-    ``easier_by`` moves the prior towards 1: prior = p + easier_by x (1 - p). LADDER (arXiv 2503.00735) adds easier variants, EGSR
-    (arXiv 2505.08364) hinted ones. ``parent_N`` of the pool keeps the lineage; the texts are the host's.
+    ``easier_by`` moves the prior towards 1, see `inherited`. LADDER (arXiv 2503.00735) adds easier variants, EGSR (arXiv
+    2505.08364) hinted ones. ``parent_N`` of the pool keeps the lineage; the texts are the host's.
 
     Errors: CurriculaError for a parent that the pool lacks, or an id that it has.
     """
+    return with_children(pool, ids, parent_ids, inherited(belief_mean_N[rows_of(pool, parent_ids)], easier_by))
+
+
+def inherited(believed: Floats, easier_by: float) -> Floats:
+    """The children's prior pass rates, p + easier_by x (1 - p) of what is believed of their parents.
+
+    >>> inherited(np.array([0.0, 0.5]), 0.5)
+    array([0.5 , 0.75])
+    """
+    return np.clip(believed + easier_by * (1.0 - believed), 0.0, 1.0)
+
+
+def with_children(pool: PromptPool, ids: list[str], parent_ids: list[str], prior: Floats) -> PromptPool:
+    """The pool with these prompts behind its own, each in its parent's distribution, with this prior pass rate.
+
+    Errors: as `children`.
+    """
     if len(ids) != len(parent_ids):
         raise CurriculaError(f"children: expected one parent for each of {len(ids)} ids, got {len(parent_ids)}")
-    place = {str(name): row for row, name in enumerate(pool.ids)}
-    unknown = [name for name in parent_ids if name not in place]
-    if unknown:
-        raise CurriculaError(f"children: the pool has no prompt {unknown[0]!r} to be a parent")
-    parent = np.array([place[name] for name in parent_ids], dtype=np.int64)
-    inherited = belief_mean_N[parent] + easier_by * (1.0 - belief_mean_N[parent])
+    parent = rows_of(pool, parent_ids)
     features = None if pool.features_NF is None else np.concatenate([pool.features_NF, pool.features_NF[parent]])
     return PromptPool(
         ids=np.concatenate([pool.ids, np.asarray(ids, dtype=np.str_)]),
         distribution_N=np.concatenate([pool.distribution_N, pool.distribution_N[parent]]),
         distribution_names=pool.distribution_names,
-        prior_pass_rate_N=np.concatenate([pool.prior_pass_rate_N, np.clip(inherited, 0.0, 1.0)]),
+        prior_pass_rate_N=np.concatenate([pool.prior_pass_rate_N, prior]),
         features_NF=features,
         parent_N=np.concatenate([pool.parent_N, parent]),
     )
+
+
+def rows_of(pool: PromptPool, parent_ids: list[str]) -> Ints:
+    """The rows of parents. Errors: CurriculaError naming the first that the pool lacks."""
+    place = {str(name): row for row, name in enumerate(pool.ids)}
+    unknown = [name for name in parent_ids if name not in place]
+    if unknown:
+        raise CurriculaError(f"children: the pool has no prompt {unknown[0]!r} to be a parent")
+    return np.array([place[name] for name in parent_ids], dtype=np.int64)

@@ -22,6 +22,7 @@ from curricula.types import (
     Status,
     Verdict,
 )
+from rollout.grown import Grown, grown_pool, read_grown
 from rollout.log import read_log
 
 Record = Mapping[str, Any]
@@ -33,30 +34,37 @@ class LoggedStep(NamedTuple):
 
     step: int
     feedbacks: list[Feedback]
+    grown: Grown | None = None  # what was added to the pool after it
 
 
 def logged_steps(folder: Path, pool: PromptPool, advantages: Advantages | None = None) -> Iterator[LoggedStep]:
-    """Steps of a log in order; memory does not grow with the log.
+    """Steps of a log in order; memory does not grow with the log. ``pool`` is the one that the run began with.
 
     Errors: CurriculaError for a damaged log, or one of another pool.
     """
     row = {str(prompt): i for i, prompt in enumerate(pool.ids)}
     groups: list[Record] = []
-    feedbacks: list[Feedback] = []
-    step = -1
+    open_step: LoggedStep | None = None
     for record in read_log(folder):
         if record["kind"] == "group":
             groups.append(record)
-        elif record["kind"] == "attempt":
+            continue
+        if record["kind"] not in ("attempt", "grown"):
+            continue
+        if open_step is not None and open_step.step != record["step"]:
+            yield open_step
+            open_step = None
+        open_step = open_step or LoggedStep(int(record["step"]), [])
+        if record["kind"] == "attempt":
             _refuse_other_pool(folder, record, pool)
-            if feedbacks and record["step"] != step:
-                yield LoggedStep(step, feedbacks)
-                feedbacks = []
-            step = int(record["step"])
-            feedbacks.append(_feedback(record, groups, row, advantages))
+            open_step.feedbacks.append(_feedback(record, groups, row, advantages))
             groups = []
-    if feedbacks:
-        yield LoggedStep(step, feedbacks)
+        else:
+            open_step = open_step._replace(grown=read_grown(record))
+            pool = grown_pool(pool, read_grown(record))
+            row = {str(prompt): i for i, prompt in enumerate(pool.ids)}
+    if open_step is not None:
+        yield open_step
 
 
 def _refuse_other_pool(folder: Path, record: Record, pool: PromptPool) -> None:

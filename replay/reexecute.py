@@ -78,12 +78,13 @@ def reexecute(
     steps: Iterable[LoggedStep],
     collector: Collector,
     producer: LoggedProducer,
-    learn: Callable[[list[Feedback]], None],
+    learn: Callable[[LoggedStep], str | None],
     ahead: Callable[[int], bool],
 ) -> Replayed:
     """Decide every logged step again.
 
-    ``learn`` is the curriculum's update; ``ahead(step)`` says whether the run planned step + 1 before it had learned from step.
+    ``learn`` is the curriculum's update, and its growth where the pool grew; it may say what the run decided otherwise there.
+    ``ahead(step)`` says whether the run planned step + 1 before it had learned from step.
     """
     n_steps = n_attempts = 0
     before: LoggedStep | None = None
@@ -91,16 +92,16 @@ def reexecute(
         for feedback in logged.feedbacks:
             producer.give(feedback)
         in_flight = before if before is not None and ahead(before.step) else None
-        if before is not None and in_flight is None:
-            learn(before.feedbacks)
+        if before is not None and in_flight is None and (said := learn(before)) is not None:
+            return Replayed(n_steps, n_attempts, f"step {before.step}: {said}")
         try:
             attempts = collector.collect(logged.step, exclude=_prompts(in_flight))
         except Departed as departed:
             return Replayed(n_steps, n_attempts, f"step {logged.step}: the replay {departed}")
         if (said := _departure(attempts, logged.feedbacks)) is not None:
             return Replayed(n_steps, n_attempts, f"step {logged.step}: {said}")
-        if in_flight is not None:
-            learn(in_flight.feedbacks)
+        if in_flight is not None and (said := learn(in_flight)) is not None:
+            return Replayed(n_steps, n_attempts, f"step {in_flight.step}: {said}")
         n_steps, n_attempts, before = n_steps + 1, n_attempts + len(attempts), logged
     return Replayed(n_steps, n_attempts, None)
 

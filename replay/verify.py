@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from curricula import Curriculum
 from curricula.types import CurriculaError
-from replay.own_log import Advantages, logged_steps
+from replay.own_log import Advantages, LoggedStep, logged_steps
+from rollout.grown import grown_pool
 
 
 class Difference(NamedTuple):
@@ -27,13 +28,26 @@ class Difference(NamedTuple):
         return f"{where}: the log gives {self.folded}, the checkpoint has {self.saved}"
 
 
-def fold_log(curriculum: Curriculum, folder: Path, until: int, advantages: Advantages | None = None) -> int:
-    """Let a fresh curriculum learn the log's steps below ``until``; returns how many there were."""
+def fold_log(
+    curriculum: Curriculum,
+    folder: Path,
+    until: int,
+    advantages: Advantages | None = None,
+    listen: Callable[[LoggedStep], None] | None = None,
+) -> int:
+    """Let a fresh curriculum learn the log's steps below ``until``, and grow where the run's did; returns how many there were.
+
+    ``listen`` hears of every step that was learned.
+    """
     n_steps = 0
     for logged in logged_steps(folder, curriculum.pool, advantages):
         if logged.step >= until:
             break
         curriculum.update(logged.feedbacks)
+        if logged.grown is not None:
+            curriculum.grow(grown_pool(curriculum.pool, logged.grown))
+        if listen is not None:
+            listen(logged)
         n_steps += 1
     return n_steps
 

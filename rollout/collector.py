@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -33,10 +33,23 @@ class EncodedPrompts:
     prompt_set: PromptSet
     ids_N: Sequence[tuple[int, ...]]
     note: BudgetNote | None = None
+    trained_as: Mapping[int, int] = field(default_factory=dict)  # by row of a hinted prompt: the row whose tokens are trained on
 
     def ids(self, plan: RolloutPlan, b: int) -> tuple[int, ...]:
         """What the model reads in a group of a plan: the prompt, and the note of its budget where one is stated."""
-        row, stated = int(plan.selection.prompt_B[b]), int(plan.stated_tokens_B[b])
+        return self._noted(int(plan.selection.prompt_B[b]), int(plan.stated_tokens_B[b]))
+
+    def trained_ids(self, plan: RolloutPlan, b: int) -> tuple[int, ...]:
+        """What the learner's sequences of the group begin with: the same, but a hinted prompt is trained as its parent."""
+        row = int(plan.selection.prompt_B[b])
+        return self._noted(self.trained_as.get(row, row), int(plan.stated_tokens_B[b]))
+
+    def with_children(self, more: EncodedPrompts, trained_as: Mapping[int, int]) -> EncodedPrompts:
+        """These prompts, and others behind them."""
+        prompts = PromptSet([*self.prompt_set.prompts, *more.prompt_set.prompts], self.prompt_set.reward)
+        return EncodedPrompts(prompts, [*self.ids_N, *more.ids_N], self.note, {**self.trained_as, **trained_as})
+
+    def _noted(self, row: int, stated: int) -> tuple[int, ...]:
         if self.note is None or not stated:
             return self.ids_N[row]
         return self.note.added(self.prompt_set.prompts[row], self.ids_N[row], stated)
@@ -75,6 +88,10 @@ class Collector:
         attempts = admit(attempts, self._settings.groups_per_step)
         self._refuse_failures(step, attempts)
         return attempts
+
+    def take_prompts(self, prompts: EncodedPrompts) -> None:
+        """Go on with a larger set; call it together with `Curriculum.grow`, between two steps."""
+        self._prompts = prompts
 
     def take_deciding_s(self) -> float:
         """Seconds that the curriculum's decisions took since the last call."""

@@ -176,8 +176,11 @@ def check_part(path: Path, part: Part) -> None:
         )
 
 
-def commits_of(path: Path, begin: Begin) -> Iterator[tuple[int, Record]]:
-    """The commits inside the parts with the positions at which they end; reads nothing else."""
+def of_kind(wanted: str, path: Path, begin: Begin) -> Iterator[tuple[int, Record]]:
+    """The records of a kind without columns, such as commits, inside the parts, with the positions at which they end.
+
+    Reads nothing else.
+    """
     for part in begin.parts:
         file = path.parent / part.name
         check_part(file, part)
@@ -186,7 +189,7 @@ def commits_of(path: Path, begin: Begin) -> Iterator[tuple[int, Record]]:
             rows = zip(batch.column("_kind").to_pylist(), batch.column("_bytes").to_pylist(), batch.column("_line"), strict=True)
             for kind, n_bytes, line in rows:
                 end, number = end + n_bytes, number + 1
-                if kind == "commit":
+                if kind == wanted:
                     yield end, checked(_loaded(line.as_py(), f"{file}: record {number}"), f"{file}: record {number}")
 
 

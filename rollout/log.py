@@ -23,9 +23,12 @@ else, makes a new schema. Schema 1, by ``kind``:
     run, step, attempt, round, pool (fingerprint), distributions (K names), probabilities (K), n_groups, n_rollouts, n_carried,
     n_unspent, n_greedy (greedy completions, charged as rollouts are; 0 by default), reward_range, refill, refill_margin (factor on
     the groups of the next refill; 1 by default), renormalise (advantages come from the rollouts with gradient alone; false by
-    default), facts (whatever the caller adds); cuts (in tokens), n_summaries
-    (asked for behind each) and summary_tokens (limit of each), n_summaries_made and n_summary_tokens (drawn): summaries are charged
-    in tokens, not in rollouts; [] and 0 by default.
+    default), facts (whatever the caller adds); cuts (in tokens), n_summaries (asked for behind each) and summary_tokens (limit of
+    each), n_summaries_made and n_summary_tokens (drawn): summaries are charged in tokens, not in rollouts; [] and 0 by default.
+``grown`` (after the attempts of the step after which the pool grew; see `rollout.grown`)
+    run, step, parents (ids that children were asked of), children (each: id, parent, distribution, content, answer, extra, prior,
+    hinted; whatever ``log_texts`` is, as a resumed run takes them from here), left_out (children not taken, by reason). The
+    children's rows follow those of the pool, in this order; every later record is of the larger pool.
 ``step``, ``evaluation``
     run and the fields of the caller's record.
 ``commit``
@@ -44,6 +47,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,13 +60,14 @@ from rollout.compacted import (
     begin_line,
     begin_of,
     check_parts,
-    commits_of,
     expand,
+    of_kind,
     records_of,
     replace_file,
     tail_lines,
     write_part,
 )
+from rollout.grown import Grown, grown_record, read_grown
 from rollout.journal import AppendFile, Line, record_of, seal
 from rollout.lock import FolderLock
 from rollout.log_fields import Record, checked
@@ -74,7 +79,7 @@ SCHEMA = 1
 ROLLOUTS = "rollouts.jsonl"
 TEXTS = "texts.jsonl"
 LOST = "lost"  # kind of the line that `curricula log repair` puts in the place of a damaged one
-_COMMIT = b'{"kind":"commit"'
+_COMMIT, _GROWN = b'{"kind":"commit"', b'{"kind":"grown"'
 
 
 class LogPosition(NamedTuple):
@@ -138,6 +143,10 @@ class RolloutLog:
             if self._logs_texts_of(int(attempt.plan.group_B[b])):
                 self._staged_texts.append(seal({"kind": "texts", "run": self.run} | _texts_record(pool, attempt, b, prompts)))
         self._stage("attempt", _attempt_record(pool, attempt) | {"facts": dict(facts or {})})
+
+    def append_grown(self, grown: Grown) -> None:
+        """Stage what a growth of the pool added."""
+        self._stage("grown", grown_record(grown))
 
     def append_step(self, record: Mapping[str, Any]) -> None:
         """Stage the numbers of a whole step."""
@@ -261,6 +270,18 @@ def _completed(record: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
+def read_growths(folder: Path, before: int) -> Iterator[Grown]:
+    """The growths of a log after steps below ``before``, in order; other records are not even parsed."""
+    path = folder / ROLLOUTS
+    begin = begin_of(path)
+    lines = (line for line, _ in tail_lines(path, begin) if line.payload.startswith(_GROWN))
+    later = (checked(record_of(line, path), f"{path}: line {line.number}") for line in lines)
+    for record in chain((record for _, record in of_kind("grown", path, begin)), later):
+        if record["step"] >= before:
+            return
+        yield read_grown(record)
+
+
 def read_texts(folder: Path) -> Iterator[dict[str, Any]]:
     """The logged texts of committed groups in order."""
     path = folder / TEXTS
@@ -316,7 +337,7 @@ def last_commit(folder: Path) -> tuple[str, LogPosition]:
 def _commits(folder: Path) -> set[LogPosition]:
     path = folder / ROLLOUTS
     begin = begin_of(path)
-    before = {LogPosition(end, record["texts_bytes"]) for end, record in commits_of(path, begin)}
+    before = {LogPosition(end, record["texts_bytes"]) for end, record in of_kind("commit", path, begin)}
     lines = (
         (placed.end, checked(record_of(line, path), f"{path}: line {line.number}")) for line, placed in _commit_lines(path, begin)
     )

@@ -91,6 +91,14 @@ ATTEMPT = {
     "n_summary_tokens": Field("whole", "tokens that the model drew for them; 0 by default"),
     "facts": Field("object", "what the caller adds, see below"),
 }
+GROWN = {
+    "kind": Field("text", "`grown`; the pool grew after the attempts of this step"),
+    "run": Field("text", "id of the run"),
+    "step": Field("whole", "optimiser step"),
+    "parents": Field("texts", "ids of the prompts that children were asked of, hardest first; each is asked once"),
+    "children": Field("any", "objects: id, parent, distribution, content, answer, extra, prior (pass rate), hinted"),
+    "left_out": Field("object", "number of children that were not taken, by reason: held_out, too_long"),
+}
 TEXTS = {
     "kind": Field("text", "`texts`"),
     "run": Field("text", "id of the run"),
@@ -120,6 +128,7 @@ STEP = {
 KINDS: dict[str, dict[str, Field]] = {
     "group": GROUP,
     "attempt": ATTEMPT,
+    "grown": GROWN,
     "texts": TEXTS,
     "commit": COMMIT,
     "step": STEP,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Any
 
 from curricula import Curriculum
 from curricula.types import CurriculaError
-from rollout.budget_note import check_note, check_tails, note_of, note_of_words
+from rollout.budget_note import BudgetNote, check_note, check_tails, note_of, note_of_words
 from rollout.collector import Collector, EncodedPrompts
 from rollout.dispatcher import Dispatcher
+from rollout.engines.simulated import level_of
 from rollout.fleet import Fleet
 from rollout.log import RolloutLog
 from rollout.producer import Producer
-from rollout.prompts import PromptSet, encode
+from rollout.prompts import PromptSet, Task, encode
 from rollout.settings import EngineSettings
 from rollout.tasks import build_task
 from rollout.turns import Retry, feedback_ids
@@ -24,10 +26,20 @@ from rollout.verifier import VerifierPool
 from trainer.baselines import check_baselines
 from trainer.cuts import first_cuts, room_for_prompts, summariser_of, summary_ids
 from trainer.evaluation import Evaluator
+from trainer.growth import Grower, Lineage
 from trainer.recipe import Recipe
 from trainer.schedules import Schedule, build_schedule
 from trainer.settings import LearnerSettings
 from trainer.types import Learner
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Prompts as token ids, for this run's model."""
+
+    encode: Callable[[PromptSet, bool], EncodedPrompts]  # training prompts; true: leave out what is too long, false: refuse it
+    encode_held_out: Callable[[PromptSet, bool], EncodedPrompts]
+    window: int  # tokens of prompt and completion together
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,18 +56,23 @@ class Parts:
     learner: Learner
     schedule: Schedule
     log: RolloutLog
-    window: int  # tokens of prompt and completion together
+    encoder: Encoder
+    lineage: Lineage | None  # of a pool that grows
+    grower: Grower | None
 
 
 def assemble(recipe: Recipe, folder: Path, stack: ExitStack) -> Parts:
     """Build every part; the stack closes them in reverse order. Engines start first, as they take longest."""
-    train, held_out = build_task(recipe.task).build(recipe.seed)
+    task = build_task(recipe.task)
+    train, held_out = task.build(recipe.seed)
     curriculum = Curriculum.from_recipe(recipe.curriculum, train.pool, seed=recipe.seed)
     check_baselines(recipe.learner, curriculum)
     check_note(recipe.rollout.budget_note, curriculum.stages)
     schedule = build_schedule(recipe.schedule, recipe.n_updates)
+    grower = grower_of(recipe, task, train, held_out)
     model_path = prepare_model(recipe)
-    prompts, held_out_prompts, window = encoded(recipe, model_path, train, held_out)
+    encoder, drop = encoder_of(recipe, model_path, train), recipe.rollout.drop_long_prompts
+    prompts, held_out_prompts = encoder.encode(train, drop), encoder.encode_held_out(held_out, drop)
     if len(prompts.prompt_set) != len(train):
         curriculum = Curriculum.from_recipe(recipe.curriculum, prompts.prompt_set.pool, seed=recipe.seed)
     log = RolloutLog(folder / "log", log_texts=recipe.rollout.log_texts)
@@ -82,7 +99,9 @@ def assemble(recipe: Recipe, folder: Path, stack: ExitStack) -> Parts:
         learner=learner,
         schedule=schedule,
         log=log,
-        window=window,
+        encoder=encoder,
+        lineage=Lineage(recipe.growth, curriculum.pool) if recipe.growth else None,
+        grower=grower,
     )
 
 
@@ -132,13 +151,21 @@ def set_cpu_threads(n: int) -> None:
         torch.set_num_threads(max(1, n))
 
 
-def encoded(recipe: Recipe, model_path: str, train: PromptSet, held_out: PromptSet) -> tuple[EncodedPrompts, EncodedPrompts, int]:
-    """Both prompt sets as token ids, and the model window. Training prompts leave room for summaries too, where there are any."""
+def grower_of(recipe: Recipe, task: Task, train: PromptSet, held_out: PromptSet) -> Grower | None:
+    """Who adds prompts, where the recipe grows its pool."""
+    return Grower(recipe.growth, task, train, held_out, recipe.seed) if recipe.growth else None
+
+
+def encoder_of(recipe: Recipe, model_path: str, train: PromptSet) -> Encoder:
+    """Training prompts leave room for summaries, and for the note of a budget, where the recipe has them.
+
+    Errors: CurriculaError when completions leave no room for a prompt.
+    """
     cuts = first_cuts(recipe, train.pool)
     if recipe.rollout.engine.backend == "simulated":
         note = note_of_words(recipe.rollout.budget_note)
         window = recipe.rollout.sampling.max_tokens + 1 + (note.most_tokens if note else 0)
-        return replace(_levels(train), note=note), _levels(held_out), window
+        return Encoder(lambda prompts, drop: _levels(prompts, note), lambda prompts, drop: _levels(prompts, None), window)
     from transformers import AutoConfig, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model_path)
@@ -149,15 +176,19 @@ def encoded(recipe: Recipe, model_path: str, train: PromptSet, held_out: PromptS
             f"rollout.sampling.max_tokens = {recipe.rollout.sampling.max_tokens} leaves no room for a prompt in a "
             f"window of {window} tokens"
         )
-    drop = recipe.rollout.drop_long_prompts
     note = note_of(recipe.rollout.budget_note, tokenizer, train)
-    train_room = room
+    train_room = room - (note.most_tokens if note else 0)
     if cuts:
-        train_room = min(room, room_for_prompts(cuts, len(summary_ids(recipe.rollout.summary, tokenizer)), window))
-    prompt_set, ids_N = encode(train, tokenizer, train_room - (note.most_tokens if note else 0), drop)
-    if note:
-        check_tails(note, prompt_set, ids_N)
-    return EncodedPrompts(prompt_set, ids_N, note), EncodedPrompts(*encode(held_out, tokenizer, room, drop)), window
+        asking = len(summary_ids(recipe.rollout.summary, tokenizer))
+        train_room = min(room, room_for_prompts(cuts, asking, window)) - (note.most_tokens if note else 0)
+
+    def noted(prompts: PromptSet, drop: bool) -> EncodedPrompts:
+        prompt_set, ids_N = encode(prompts, tokenizer, train_room, drop)
+        if note:
+            check_tails(note, prompt_set, ids_N)
+        return EncodedPrompts(prompt_set, ids_N, note)
+
+    return Encoder(noted, lambda prompts, drop: EncodedPrompts(*encode(prompts, tokenizer, room, drop)), window)
 
 
 def retry_of(recipe: Recipe, model_path: str, train: PromptSet) -> Retry:
@@ -177,6 +208,6 @@ def window_of(engine: EngineSettings, config: Any) -> int:
     return min(engine.max_model_tokens or own, own)
 
 
-def _levels(prompt_set: PromptSet) -> EncodedPrompts:
-    """The simulated learner reads a prompt's level where a model reads tokens."""
-    return EncodedPrompts(prompt_set, [(int(str(prompt.content)),) for prompt in prompt_set.prompts])
+def _levels(prompt_set: PromptSet, note: BudgetNote | None) -> EncodedPrompts:
+    """The simulated learner reads a prompt's level where a model reads tokens. None is too long."""
+    return EncodedPrompts(prompt_set, [(level_of(prompt.id),) for prompt in prompt_set.prompts], note)

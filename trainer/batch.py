@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from curricula.budget_split import summary_advantages
-from curricula.types import Cuts, Feedback, Floats, Status
+from curricula.types import Cuts, Feedback, Floats, RolloutPlan, Status
 from rollout.collector import EncodedPrompts
 from rollout.summaries import segment_of
 from rollout.types import Attempt, Judged
 from trainer.advantages import group_advantages
-from trainer.types import TrainSequence
+from trainer.types import NO_VERSION, Learner, TrainSequence
 
 
 def feedback_of(attempt: Attempt, estimator: str) -> Feedback:
@@ -56,8 +56,7 @@ def _sequences_of_attempt(attempt: Attempt, estimator: str, prompts: EncodedProm
     advantage_R = learner_advantages(attempt, estimator)
     sequences = []
     for r in np.flatnonzero(attempt.verdict.carries_gradient_R):
-        prompt_ids = prompts.ids(plan, int(group_R[r]))
-        whole = _sequence(prompt_ids, rollouts[r], float(advantage_R[r]), int(plan.group_B[group_R[r]]))
+        whole = _of_rollout(rollouts[r], plan, int(group_R[r]), prompts, float(advantage_R[r]))
         if attempt.credit_RS.shape[1]:
             weight = float(attempt.verdict.weight_B[group_R[r]])
             whole = _split(whole, attempt.credit_RS[r] * weight, plan.cuts)
@@ -67,15 +66,22 @@ def _sequences_of_attempt(attempt: Attempt, estimator: str, prompts: EncodedProm
     return sequences
 
 
-def _sequence(prompt_ids: tuple[int, ...], judged: Judged, advantage: float, group: int) -> TrainSequence:
+def _of_rollout(judged: Judged, plan: RolloutPlan, b: int, prompts: EncodedPrompts, advantage: float) -> TrainSequence:
+    """A rollout of a hinted prompt follows the tokens of the prompt that it is trained as."""
+    hinted = int(plan.selection.prompt_B[b]) in prompts.trained_as
+    return _sequence(prompts.trained_ids(plan, b), judged, advantage, int(plan.group_B[b]), hinted)
+
+
+def _sequence(prompt_ids: tuple[int, ...], judged: Judged, advantage: float, group: int, hinted: bool = False) -> TrainSequence:
+    """The engine gave its log-probabilities under the hint, if any: they are worth nothing then, NaN until `with_own_logprobs`."""
     completion = judged.completion
     return TrainSequence(
         prompt_ids=prompt_ids,
         token_ids=completion.token_ids,
-        rollout_logprob_T=completion.logprob_T,
+        rollout_logprob_T=np.full(len(completion.token_ids), np.nan, np.float32) if hinted else completion.logprob_T,
         advantage=advantage,
         group=group,
-        policy_version=judged.policy_version,
+        policy_version=NO_VERSION if hinted else judged.policy_version,
         drawn_T=completion.drawn_T,
     )
 
@@ -94,4 +100,15 @@ def _summaries(whole: TrainSequence, judged: Judged, weight: float, attempt: Att
         score_A = np.clip((np.array([one.reward for one in scored]) - low) / (high - low), 0.0, 1.0)
         before = (*whole.prompt_ids, *whole.token_ids[: attempt.plan.cuts.at[s]].tolist())
         for one, advantage in zip(scored, summary_advantages(score_A) if scored else (), strict=True):
-            yield _sequence(before, one, weight * float(advantage), whole.group)
+            yield _sequence(before, one, weight * float(advantage), whole.group, whole.policy_version == NO_VERSION)
+
+
+def with_own_logprobs(sequences: Sequence[TrainSequence], learner: Learner) -> list[TrainSequence]:
+    """The sequences; those that no engine drew under their prompt have the learner's own log-probabilities from before the update.
+
+    The importance ratio is then taken under the unhinted prompt (EGSR, arXiv 2505.08364), at the cost of one pass over them.
+    """
+    place = [i for i, sequence in enumerate(sequences) if sequence.policy_version == NO_VERSION]
+    blank = [replace(sequences[i], rollout_logprob_T=np.zeros(len(sequences[i].token_ids), np.float32)) for i in place]
+    own = dict(zip(place, learner.logprobs(blank), strict=True)) if place else {}
+    return [replace(sequence, rollout_logprob_T=own[i]) if i in own else sequence for i, sequence in enumerate(sequences)]

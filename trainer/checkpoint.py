@@ -37,7 +37,11 @@ class Checkpoint:
         return int(self.facts["step"])
 
     def curriculum_state(self) -> dict[str, NDArray[Any]]:
-        with np.load(self.folder / "curriculum.npz", allow_pickle=False) as file:
+        return self.arrays("curriculum.npz")
+
+    def arrays(self, name: str) -> dict[str, NDArray[Any]]:
+        """The arrays of one of its files."""
+        with np.load(self.folder / name, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
 
 

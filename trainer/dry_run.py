@@ -13,6 +13,7 @@ from curricula.types import Ints, PromptPool, RolloutPlan
 from rollout.budget_note import check_note
 from rollout.prompts import PromptSet, encode
 from rollout.tasks import build_task
+from trainer.assembly import grower_of
 from trainer.baselines import check_baselines
 from trainer.cluster import needs_ray, resources
 from trainer.cuts import first_cuts
@@ -61,7 +62,9 @@ class DryRun:
 
 def dry_run(recipe: Recipe) -> DryRun:
     """Errors: CurriculaError for whatever in the recipe's task, curriculum or schedule cannot be built."""
-    train, held_out = build_task(recipe.task).build(recipe.seed)
+    task = build_task(recipe.task)
+    train, held_out = task.build(recipe.seed)
+    grower_of(recipe, task, train, held_out)  # for what it refuses
     curriculum = Curriculum.from_recipe(recipe.curriculum, train.pool, seed=recipe.seed)
     check_baselines(recipe.learner, curriculum)
     check_note(recipe.rollout.budget_note, curriculum.stages)

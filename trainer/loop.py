@@ -13,20 +13,26 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
+
 from curricula import Curriculum
 from curricula.registry import STAGES, name_of
 from curricula.types import CurriculaError, Feedback
+from rollout.collector import EncodedPrompts
+from rollout.grown import Grown
+from rollout.log import read_growths
 from rollout.types import Attempt
 from trainer import checkpoint
 from trainer.agreement import Agreement, check_agreement, probe_prompts
 from trainer.assembly import Parts, assemble, take_cpus
-from trainer.batch import feedback_of, sequences_of
+from trainer.batch import feedback_of, sequences_of, with_own_logprobs
 from trainer.cluster import connected
+from trainer.growth import GROWTH, Lineage, prompts_of, without_long
 from trainer.observer import EvaluationResult, Observer, Observers, RunSummary, to_dict
 from trainer.recipe import Recipe
 from trainer.resume import start_folder
@@ -118,11 +124,15 @@ class Run:
 
     def _runs_ahead(self, step: int) -> bool:
         run = self._recipe.run
-        return run.mode == "one_step_ahead" and step + 1 < run.n_steps and not self._saves_after(step) and not self._stop.is_set()
+        drains = self._saves_after(step) or self._grows_after(step)
+        return run.mode == "one_step_ahead" and step + 1 < run.n_steps and not drains and not self._stop.is_set()
 
     def _saves_after(self, step: int) -> bool:
         run = self._recipe.run
         return (step + 1) % run.checkpoint_every == 0 or step + 1 == run.n_steps
+
+    def _grows_after(self, step: int) -> bool:
+        return self._parts.lineage is not None and self._parts.lineage.due(step) and step + 1 < self._recipe.run.n_steps
 
     def _evaluates_after(self, step: int) -> bool:
         every = self._recipe.evaluation.every
@@ -147,7 +157,7 @@ class Run:
             return None
         learner = self._parts.learner
         with self._clock.phase("learn"):
-            return learner.step(sequences, self._parts.schedule.lr(learner.version))
+            return learner.step(with_own_logprobs(sequences, learner), self._parts.schedule.lr(learner.version))
 
     def _finish(
         self,
@@ -161,9 +171,14 @@ class Run:
             report = learning.result()
         with self._clock.phase("curriculum"):
             self._parts.curriculum.update(feedbacks)
+            if self._parts.lineage is not None:
+                self._parts.lineage.learn(feedbacks)
         if report is not None:
             self._publish()
         self._note_empty(step, report, attempts)
+        self._log_attempts(attempts)
+        if self._grows_after(step):
+            self._grow(step)
         self._remember(step, attempts, report, began)
         if self._evaluates_after(step):
             self._evaluate(step + 1)
@@ -182,7 +197,7 @@ class Run:
         if self._recipe.rollout.engine.backend == "simulated":
             return None
         if not self._probes:
-            self._probes = probe_prompts(self._parts.prompts.ids_N, self._parts.window)
+            self._probes = probe_prompts(self._parts.prompts.ids_N, self._parts.encoder.window)
         return check_agreement(
             self._parts.dispatcher,
             self._parts.learner,
@@ -205,16 +220,41 @@ class Run:
                 "rollout.rollouts_per_group or rollout.max_attempts"
             )
 
-    def _remember(self, step: int, attempts: Sequence[Attempt], report: LearnerReport | None, began: float) -> None:
-        log, pool, prompts = self._parts.log, self._parts.curriculum.pool, self._parts.prompts
+    def _grow(self, step: int) -> None:
+        """Add what the source makes of the prompts that the model is stuck on. Nothing is in flight."""
+        parts = self._parts
+        self._observer.on_phase("growth")
+        with self._clock.phase("growth"):
+            if parts.lineage is None or parts.grower is None or not (rows := parts.lineage.parents(parts.curriculum.estimate)):
+                return
+            parents = [parts.prompts.prompt_set.prompts[row] for row in rows]
+            grown = parts.grower.children(step, parents, parts.curriculum.pool, parts.curriculum.estimate)
+            encoded = parts.encoder.encode(prompts_of(grown, parts.prompts), self._recipe.rollout.drop_long_prompts)
+            grown = without_long(grown, encoded.prompt_set)
+            parts.log.append_grown(grown)
+            self._take(parts.lineage, grown, encoded)
+
+    def _take(self, lineage: Lineage, grown: Grown, encoded: EncodedPrompts) -> None:
+        """Go on with a growth's children; their rows follow those of the pool."""
+        self._parts.curriculum.grow(lineage.take(grown))
+        prompts = self._parts.prompts.with_children(encoded, lineage.trained_as(grown))
+        self._parts.collector.take_prompts(prompts)
+        self._parts = replace(self._parts, prompts=prompts)
+
+    def _log_attempts(self, attempts: Sequence[Attempt]) -> None:
+        """Stage them, before the pool that they were planned from grows."""
+        pool, prompts = self._parts.curriculum.pool, self._parts.prompts
         facts = {**self._facts, "policy_version": self._learned_from}
-        self._clock.seconds["deciding"] = self._parts.collector.take_deciding_s()
         with self._clock.phase("log"):
             for attempt in attempts:
-                log.append_attempt(pool, attempt, facts, prompts.prompt_set.prompts, prompts.ids_N)
+                self._parts.log.append_attempt(pool, attempt, facts, prompts.prompt_set.prompts, prompts.ids_N)
+
+    def _remember(self, step: int, attempts: Sequence[Attempt], report: LearnerReport | None, began: float) -> None:
+        log, pool = self._parts.log, self._parts.curriculum.pool
+        self._clock.seconds["deciding"] = self._parts.collector.take_deciding_s()
         self._clock.seconds["step"] = time.perf_counter() - began
         lr = report.lr if report else self._parts.schedule.lr(self._parts.learner.version)
-        metrics = self._parts.curriculum.metrics()
+        metrics = {**self._parts.curriculum.metrics(), "n_prompts": float(len(pool))}
         record = summarise_step(step, self._recipe.run.n_steps, pool, attempts, report, lr, self._clock.seconds, metrics)
         log.append_step(to_dict(record))
         log.commit()
@@ -235,20 +275,36 @@ class Run:
             self._folder / "checkpoints",
             facts,
             self._parts.curriculum.state_dict(),
-            self._parts.learner.save,
+            self._save_learner,
             self._recipe.run.keep_checkpoints,
         )
+
+    def _save_learner(self, folder: Path) -> None:
+        self._parts.learner.save(folder)
+        if self._parts.lineage is not None:
+            np.savez(folder / GROWTH, **self._parts.lineage.state_dict())  # type: ignore[arg-type]
 
     def _restore(self, start: checkpoint.Checkpoint | None) -> int:
         """Bring every part back to the checkpoint; the step to go on with."""
         if start is None:
             self._parts.log.truncate_to(self._parts.log.beginning)
             return 0
+        self._restore_growth(start)
         self._parts.curriculum.load_state_dict(start.curriculum_state())
         self._parts.learner.load(start.folder)
         self._parts.log.truncate_to(start.facts["log_position"])
         self._parts.fleet.publish(self._parts.learner.weights())
         return start.step
+
+    def _restore_growth(self, start: checkpoint.Checkpoint) -> None:
+        """The pool as it was: its children are in the log, how its prompts fared beside the learner."""
+        lineage = self._parts.lineage
+        if lineage is None:
+            return
+        for grown in read_growths(self._folder / "log", before=start.step):
+            children = prompts_of(grown, self._parts.prompts)
+            self._take(lineage, grown, self._parts.encoder.encode(children, False))
+        lineage.load_state_dict(start.arrays(GROWTH))
 
 
 def facts_of(recipe: Recipe, curriculum: Curriculum) -> dict[str, Any]:

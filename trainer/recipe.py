@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from curricula.types import CurriculaError, known_or_raise
 from rollout.settings import RolloutSettings
 from trainer import strict_yaml
-from trainer.settings import EvaluationSettings, LearnerSettings, ModelSettings, RunSettings
+from trainer.settings import EvaluationSettings, GrowthSettings, LearnerSettings, ModelSettings, RunSettings
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Recipe:
     model: ModelSettings = field(default_factory=ModelSettings)
     warm_start: dict[str, Any] | None = None  # makes a small model by worked examples, instead of model.path
     curriculum: str | dict[str, Any] = "uniform"  # a named recipe, or one {name: ..., ...} per stage
+    growth: GrowthSettings | None = None  # prompts that are added while training
     rollout: RolloutSettings = field(default_factory=RolloutSettings)
     learner: LearnerSettings = field(default_factory=LearnerSettings)
     schedule: dict[str, Any] = field(default_factory=lambda: {"name": "constant", "peak": 1e-6})  # of the learning rate

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
+from curricula.stuck import Stuck
 from curricula.types import CurriculaError
 from rollout.ranges import at_least
 
@@ -70,6 +71,27 @@ class LearnerSettings:
         at_least("learner", 0, max_grad_norm=self.max_grad_norm, weight_decay=self.weight_decay)
         if self.placement == "driver" and self.n_ranks != 1:
             raise CurriculaError("learner: placement 'driver' holds one rank; use placement 'ray' for several")
+
+
+@dataclass(frozen=True)
+class GrowthSettings:
+    """A pool that grows while training: every so many steps, prompts that the model is stuck on get children."""
+
+    source: dict[str, Any]  # {name: ..., ...}, see rollout.growth
+    every: int = 10  # steps; rollouts are not drawn ahead across a growth
+    when: Stuck = field(default_factory=Stuck)
+    most_parents: int = 16  # at a time, the hardest first; each is asked for children once
+    most_depth: int = 3  # generations; hinted prompts have no children
+    easier_by: float = 0.5  # prior pass rate of a child: p + easier_by x (1 - p) of what is believed of its parent
+
+    def __post_init__(self) -> None:
+        at_least("growth", 1, every=self.every, most_parents=self.most_parents, most_depth=self.most_depth)
+        if not isinstance(self.source.get("name"), str):
+            raise CurriculaError(
+                f"growth.source: expected a mapping with a name, for example {{name: hinted}}; got {self.source!r}"
+            )
+        if not 0 <= self.easier_by <= 1:
+            raise CurriculaError(f"growth.easier_by: expected a share in [0, 1], got {self.easier_by}")
 
 
 @dataclass(frozen=True)

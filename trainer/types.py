@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from curricula.types import Bools, Floats
 from rollout.types import Weights
 
+NO_VERSION = -1  # of a sequence whose prompt is not the one that its rollout was drawn under
+
 
 @dataclass(frozen=True, eq=False)
 class TrainSequence:
@@ -20,7 +22,7 @@ class TrainSequence:
 
     prompt_ids: tuple[int, ...]
     token_ids: NDArray[np.int32]  # (T,) completion
-    rollout_logprob_T: NDArray[np.float32]  # (T,) by the engine that drew them
+    rollout_logprob_T: NDArray[np.float32]  # (T,) by the engine that drew them; the learner's own where the version is NO_VERSION
     advantage: float  # broadcast to the completion's tokens; their mean where they have advantages of their own
     group: int  # group id
     policy_version: int

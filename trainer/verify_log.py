@@ -6,6 +6,7 @@ to make every decision of the run again.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -14,7 +15,7 @@ import numpy as np
 
 from curricula import Curriculum
 from curricula.types import CurriculaError, Floats, Outcome
-from replay.own_log import logged_steps
+from replay.own_log import LoggedStep, logged_steps
 from replay.reexecute import LoggedProducer, Replayed, reexecute
 from replay.verify import Difference, first_difference, fold_log
 from rollout.budget_note import note_of_words
@@ -24,7 +25,9 @@ from rollout.prompts import PromptSet
 from rollout.tasks import build_task
 from trainer import checkpoint
 from trainer.advantages import group_advantages
-from trainer.assembly import encoded, prepare_model
+from trainer.assembly import encoder_of, prepare_model
+from trainer.growth import GROWTH, Lineage
+from trainer.growth import prompts_of as children_of
 from trainer.recipe import Recipe, load_recipe
 from trainer.resume import RECIPE
 
@@ -45,14 +48,18 @@ def verify_run(folder: Path) -> list[Verified]:
     if not (folder / RECIPE).is_file():
         raise CurriculaError(f"{folder}: no {RECIPE}; expected the folder of a run")
     recipe = load_recipe(folder / RECIPE)
-    pool, advantages = prompts_of(recipe).pool, partial(feedback_advantages, recipe.learner.advantage)
+    pool, advantages = starting_prompts(recipe).pool, partial(feedback_advantages, recipe.learner.advantage)
     found = []
     for saved in reversed(checkpoint.valid_folders(folder / "checkpoints")):
         step = int(saved.name.removeprefix("step-"))
         curriculum = Curriculum.from_recipe(recipe.curriculum, pool, seed=recipe.seed)
-        n_logged = fold_log(curriculum, folder / "log", step, advantages)
-        state = checkpoint.Checkpoint(saved, {}).curriculum_state()
-        found.append(Verified(step, n_logged, first_difference(curriculum.state_dict(), state)))
+        lineage = Lineage(recipe.growth, pool) if recipe.growth else None
+        n_logged = fold_log(curriculum, folder / "log", step, advantages, lineage.hear if lineage else None)
+        state = checkpoint.Checkpoint(saved, {})
+        difference = first_difference(curriculum.state_dict(), state.curriculum_state())
+        if lineage is not None:
+            difference = difference or first_difference(lineage.state_dict(), state.arrays(GROWTH))
+        found.append(Verified(step, n_logged, difference))
     if not found:
         raise CurriculaError(f"{folder}: it has no complete checkpoint yet")
     return found
@@ -65,25 +72,51 @@ def reexecuted(folder: Path) -> Replayed:
     first such step is reported as a departure.
     """
     recipe = load_recipe(folder / RECIPE)
-    prompts = prompts_of(recipe)
-    curriculum, producer = Curriculum.from_recipe(recipe.curriculum, prompts.pool, seed=recipe.seed), LoggedProducer()
-    blank: list[tuple[int, ...]] = [()] * len(prompts)  # nobody reads the tokens
-    encoded_prompts = EncodedPrompts(prompts, blank, note_of_words(recipe.rollout.budget_note))
-    collector = Collector(curriculum, encoded_prompts, cast(Producer, producer), recipe.rollout, recipe.seed)
-    run, steps = recipe.run, logged_steps(folder / "log", prompts.pool, partial(feedback_advantages, recipe.learner.advantage))
+    prompts = replace(blank(starting_prompts(recipe)), note=note_of_words(recipe.rollout.budget_note))
+    pool = prompts.prompt_set.pool
+    curriculum, producer = Curriculum.from_recipe(recipe.curriculum, pool, seed=recipe.seed), LoggedProducer()
+    collector = Collector(curriculum, prompts, cast(Producer, producer), recipe.rollout, recipe.seed)
+    lineage = Lineage(recipe.growth, pool) if recipe.growth else None
+    run, steps = recipe.run, logged_steps(folder / "log", pool, partial(feedback_advantages, recipe.learner.advantage))
 
     def ahead(step: int) -> bool:
-        return run.mode == "one_step_ahead" and step + 1 < run.n_steps and (step + 1) % run.checkpoint_every != 0
+        drains = (step + 1) % run.checkpoint_every == 0 or (lineage is not None and lineage.due(step))
+        return run.mode == "one_step_ahead" and step + 1 < run.n_steps and not drains
 
-    return reexecute(steps, collector, producer, curriculum.update, ahead)
+    def learn(logged: LoggedStep) -> str | None:
+        nonlocal prompts
+        curriculum.update(logged.feedbacks)
+        if lineage is None:
+            return None
+        lineage.learn(logged.feedbacks)
+        if (said := other_parents(lineage, curriculum, logged)) is not None or logged.grown is None:
+            return said
+        curriculum.grow(lineage.take(logged.grown))
+        prompts = prompts.with_children(blank(children_of(logged.grown, prompts)), {})
+        collector.take_prompts(prompts)
+        return None
+
+    return reexecute(steps, collector, producer, learn, ahead)
 
 
-def prompts_of(recipe: Recipe) -> PromptSet:
-    """The prompts that a run of this recipe chooses from; those that are too long are left out where the run leaves them out."""
-    train, held_out = build_task(recipe.task).build(recipe.seed)
+def other_parents(lineage: Lineage, curriculum: Curriculum, logged: LoggedStep) -> str | None:
+    """What the run asked children of, where the replay asks others."""
+    asked = list(logged.grown.parents) if logged.grown else []
+    ours = [str(lineage.pool.ids[row]) for row in lineage.parents(curriculum.estimate)] if lineage.due(logged.step) else []
+    return None if ours == asked else f"children were asked of {asked}, the replay asks {ours}"
+
+
+def blank(prompts: PromptSet) -> EncodedPrompts:
+    """Prompts whose tokens nobody reads."""
+    return EncodedPrompts(prompts, [()] * len(prompts))
+
+
+def starting_prompts(recipe: Recipe) -> PromptSet:
+    """The prompts that a run of this recipe begins with; those that are too long are left out where the run leaves them out."""
+    train, _ = build_task(recipe.task).build(recipe.seed)
     if recipe.rollout.engine.backend == "simulated" or not recipe.rollout.drop_long_prompts:
         return train
-    return encoded(recipe, prepare_model(recipe), train, held_out)[0].prompt_set
+    return encoder_of(recipe, prepare_model(recipe), train).encode(train, True).prompt_set
 
 
 def feedback_advantages(estimator: str, outcome: Outcome) -> Floats:

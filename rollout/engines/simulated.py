@@ -1,8 +1,8 @@
 """A learner's rollouts without a model: item-response skills answer the prompts of the task ``simulated``.
 
 Prompt i of level l is solved with probability sigmoid(skill_l - difficulty_i), difficulty_i = slope * l + spread * z_i, where
-z_i is a standard normal number that depends on the prompt's id alone. Source: ours, the two-parameter logistic model of item
-response theory.
+z_i is a standard normal number that depends on the prompt's id alone. A hint makes a prompt easier by a fixed number of logits.
+Source: ours, the two-parameter logistic model of item response theory.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curricula.types import CurriculaError
+from rollout.growth.hinted import HINTED
 from rollout.settings import EngineSettings
 from rollout.types import Answer, Completion, FinishReason, Request, Ticket
 
@@ -30,8 +31,11 @@ class ItemResponse:
     spread: float = 0.8  # standard deviation of difficulty inside a level
     start: float = 0.5  # skill of every level before training
     mean_tokens: int = 100  # completion length
+    hint: float = 3.0  # logits by which a hinted prompt is easier than its parent
 
     def difficulty(self, prompt_id: str) -> float:
+        if prompt_id.endswith(HINTED):
+            return self.difficulty(prompt_id.removesuffix(HINTED)) - self.hint
         digest = hashlib.blake2b(prompt_id.encode(), digest_size=8).digest()
         uniform = (int.from_bytes(digest, "big") + 0.5) / 2**64
         return self.slope * level_of(prompt_id) + self.spread * NormalDist().inv_cdf(uniform)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, overload
 
+import numpy as np
 import reasoning_gym as library  # type: ignore[import-untyped]
 from reasoning_gym.coaching import attributes  # type: ignore[import-untyped]
 from reasoning_gym.coaching.base_curriculum import (  # type: ignore[import-untyped]
@@ -20,6 +21,7 @@ from rollout.prompts import Prompt, PromptSet, RewardSpec
 from rollout.tasks import register
 from rollout.templates import Form, fill, in_form, refuse_template
 
+FIRST_FREE = 2**30  # puzzles above this index are nobody's: easier ones for a growing pool are drawn there
 TRIES_PER_PROMPT = 100  # draws of a training prompt that is not held out, before the puzzles count as exhausted
 
 
@@ -68,6 +70,28 @@ class ReasoningGym:
         train = Lazily([source.train for source in sources.values()])
         held_out = Lazily([source.held_out for source in sources.values()])
         return PromptSet(train, self.reward), PromptSet(held_out, self.reward)
+
+    def easier(self, prompt: Prompt, by: int, rng: np.random.Generator) -> Prompt | None:
+        """A new puzzle at a lower level of the attribute; the levels of the recipe need not have it."""
+        own = self._level(prompt)
+        level = max(own - by, 0)
+        if level == own:
+            return None
+        name, source = _at_level(self.dataset, self.level_attribute, level, self.config)
+        made = _Items(replace(self, held_out_per_distribution=0), name, source).at(int(rng.integers(FIRST_FREE, 2**31)))
+        return replace(made, extra={**made.extra, "level": level})
+
+    def _level(self, prompt: Prompt) -> int:
+        """Of a prompt of the task, or of one that `easier` made."""
+        if "level" in prompt.extra:
+            return int(prompt.extra["level"])
+        if not self.level_attribute:
+            raise CurriculaError(
+                "task 'reasoning_gym': easier prompts need levels; set dataset and level_attribute instead of distributions"
+            )
+        n = len(create_curriculum(self.dataset).attributes[self.level_attribute].levels)
+        level_of_name = dict(zip(self._sources(), self.levels or range(n), strict=True))
+        return level_of_name[prompt.distribution]
 
     def _sources(self) -> dict[str, Source]:
         if self.distributions:
@@ -131,6 +155,10 @@ class _Items:
             raise CurriculaError(
                 f"{self._where}: reasoning-gym's {self._source.dataset!r} refuses the configuration {self._source.config} ({error})"
             ) from error
+
+    def at(self, index: int) -> Prompt:
+        """The prompt of any index, held out or not."""
+        return self._prompt(index, self._entry(index))
 
     def _train_prompt(self, row: int) -> Prompt:
         """The row's own index, or the first of its replacements whose question is not held out."""

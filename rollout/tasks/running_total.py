@@ -61,6 +61,12 @@ class RunningTotal:
         """The completion of somebody who makes no mistake."""
         return str(prompt.answer)
 
+    def easier(self, prompt: Prompt, by: int, rng: np.random.Generator) -> Prompt | None:
+        """A chain of fewer operations, down to one."""
+        own = sum(label in LABELS for label in str(prompt.content))
+        level = max(own - by, 1)
+        return self._draw(level, rng) if level < own else None
+
     def _distinct(self, level: int, seed: int) -> list[Prompt]:
         wanted = self.n_train + self.n_held_out
         found: dict[str, Prompt] = {}
@@ -78,15 +84,18 @@ class RunningTotal:
     def _draws(self, level: int, seed: int) -> Iterator[Prompt]:
         rng = np.random.default_rng((seed, level))
         while True:
-            total = int(rng.integers(self.lowest_total, self.highest_total + 1))
-            text, working = str(total), ""
-            for label in LABELS[:level]:
-                term = self._term(total, rng)
-                total += term
-                text += f"{label}{term:+d}"
-                working += f"{label}{total}"
-            name = self._name(level)
-            yield Prompt(id=f"{name}/{text}", distribution=name, content=f"{text}=", answer=working)
+            yield self._draw(level, rng)
+
+    def _draw(self, level: int, rng: np.random.Generator) -> Prompt:
+        total = int(rng.integers(self.lowest_total, self.highest_total + 1))
+        text, working = str(total), ""
+        for label in LABELS[:level]:
+            term = self._term(total, rng)
+            total += term
+            text += f"{label}{term:+d}"
+            working += f"{label}{total}"
+        name = self._name(level)
+        return Prompt(id=f"{name}/{text}", distribution=name, content=f"{text}=", answer=working)
 
     def _term(self, total: int, rng: np.random.Generator) -> int:
         """One of the terms that keep the total in its range, all equally likely."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
 from curricula.types import CurriculaError
@@ -63,3 +64,16 @@ def test_prompts_depend_on_the_seed_alone() -> None:
 def test_mistakes_are_named(change: dict[str, object], message: str) -> None:
     with pytest.raises(CurriculaError, match=message):
         build_task({**SMALL, "n_train": 100, **change}).build(0)
+
+
+def test_easier_prompts_have_fewer_operations_and_right_answers() -> None:
+    task = build_task(SMALL)
+    train, _ = task.build(0)
+    rng = np.random.default_rng(0)
+    for prompt in train.prompts[::10]:
+        own = int(prompt.distribution[-1])
+        for by in (1, 3):
+            easier = task.easier(prompt, by, rng)
+            assert easier.answer == totals(easier.content)
+            assert len(re.findall("[a-z]", easier.content)) == max(own - by, 1)
+    assert task.easier(task.easier(train.prompts[0], 9, rng), 1, rng) is None, "one operation is the least"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from curricula.types import CurriculaError
@@ -141,3 +142,27 @@ class TestPrompts:
 def test_mistakes_are_named(keys: dict[str, Any], message: str) -> None:
     with pytest.raises(CurriculaError, match=message):
         build(**keys)
+
+
+class TestEasier:
+    def test_a_new_puzzle_of_a_lower_level_that_is_scored(self) -> None:
+        task = build_task({**LADDER, **SMALL, "levels": [1, 3]})
+        train, held_out = task.build(0)
+        reward, rng = load_reward(train.reward.name), np.random.default_rng(0)
+        taken = {prompt.id for prompt in [*train.prompts, *held_out.prompts]}
+        for prompt in (train.prompts[0], train.prompts[-1]):  # 3 and 5 terms
+            own = prompt.extra["entry"]["metadata"]["num_terms"]
+            child = task.easier(prompt, 1, rng)
+            grandchild = task.easier(child, 1, rng)
+            assert child.extra["entry"]["metadata"]["num_terms"] == own - 1
+            assert child.id not in taken
+            assert reward(child.answer, child.answer, json.loads(json.dumps(child.extra))) == 1.0
+            assert (grandchild is None) == (own == 3), "the lowest level of the data set has two terms"
+        assert grandchild.extra["entry"]["metadata"]["num_terms"] == 3
+        assert grandchild.extra["level"] == 1
+        assert task.easier(train.prompts[-1], 9, rng).extra["level"] == 0
+
+    def test_distributions_by_hand_have_no_levels(self) -> None:
+        task = build_task({"name": "reasoning_gym", "distributions": {"sums": "chain_sum"}, **SMALL})
+        with pytest.raises(CurriculaError, match="easier prompts need levels; set dataset and level_attribute"):
+            task.easier(task.build(0)[0].prompts[0], 1, np.random.default_rng(0))

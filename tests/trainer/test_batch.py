@@ -14,7 +14,8 @@ from rollout.collector import EncodedPrompts
 from rollout.prompts import Prompt, PromptSet, RewardSpec
 from rollout.types import Attempt, Completion, FinishReason, Judged
 from trainer.advantages import KINDS, group_advantages
-from trainer.batch import feedback_of, learner_advantages, sequences_of
+from trainer.batch import feedback_of, learner_advantages, sequences_of, with_own_logprobs
+from trainer.types import NO_VERSION
 
 PROMPTS = EncodedPrompts(PromptSet([Prompt(f"p{i}", "d", "1", "1") for i in range(2)], RewardSpec("exact")), [(1,), (2,)])
 POOL = PromptPool.from_columns(["p0", "p1"], ["d", "d"])
@@ -128,3 +129,31 @@ def test_policies_go_on_reading_the_advantages_of_raw_rewards() -> None:
     advantage_R = feedback_of(split_attempt(), "dr_grpo").advantage_R
     assert advantage_R is not None
     assert advantage_R.tolist() == [0.25, 0.25, -0.75, 0.25]
+
+
+class Scores:
+    """A learner of which only the log-probabilities are asked."""
+
+    version = 0
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def logprobs(self, sequences: Any) -> list[Any]:
+        self.asked += sequences
+        return [np.full(len(sequence.token_ids), -0.5 * sequence.prompt_ids[0], np.float32) for sequence in sequences]
+
+
+def test_a_hinted_group_is_trained_under_its_parents_prompt_by_the_learners_own_log_probabilities() -> None:
+    """Prompt p1 is p0 with a hint: tokens (2,) were shown to the engine, (1,) are trained on."""
+    hinted, plain, learner = replace(PROMPTS, trained_as={1: 0}), sequences_of([attempt()], "grpo", PROMPTS), Scores()
+    given = sequences_of([attempt()], "grpo", hinted)
+    assert [s.prompt_ids for s in given] == [(1,)] * 7
+    assert [s.policy_version for s in given] == [0] * 3 + [NO_VERSION] * 4
+    assert [bool(np.isnan(s.rollout_logprob_T).all()) for s in given] == [False] * 3 + [True] * 4
+    assert [(s.group, s.advantage) for s in given] == [(s.group, s.advantage) for s in plain], "groups and means are as they were"
+    whole = with_own_logprobs(given, learner)  # type: ignore[arg-type]
+    assert [s.rollout_logprob_T.tolist() for s in whole] == [[0.0] * 3] * 3 + [[-0.5] * 3] * 4
+    assert [s.group for s in learner.asked] == [plain[-1].group] * 4, "one pass over what needs it"
+    assert with_own_logprobs(plain, learner) == plain  # type: ignore[arg-type]
+    assert len(learner.asked) == 4

@@ -21,8 +21,10 @@ from tests.trainer.learning import (
     ragged_sequences,
     weights_of,
 )
+from trainer.batch import with_own_logprobs
 from trainer.learner import split_by_group
 from trainer.settings import LoraSettings
+from trainer.types import NO_VERSION
 
 LR = 1e-3
 
@@ -282,6 +284,30 @@ def test_mismatch_is_measured_on_sequences_of_the_current_version(tiny_model_pat
     n_tokens = sum(len(s.token_ids) for s in exact)
     assert metrics["mismatch_mean"] == pytest.approx(0.25 * len(off[0].token_ids) / n_tokens, rel=1e-3)
     assert "mismatch_mean" not in learner.step(stale, LR).metrics
+
+
+@pytest.mark.parametrize("cap", [2.0, None])
+@pytest.mark.parametrize("updates", [1, 2])
+def test_hinted_rollouts_learn_as_if_drawn_on_policy_under_their_parents_prompt(tiny_model_path, cap, updates):
+    """EGSR: what the engine said under the hint is not used, and an update that it would have entered is refused."""
+    settings = {"importance_cap": cap, "updates_per_step": updates}
+    learner, on_policy = (make_learner(tiny_model_path, **settings) for _ in range(2))
+    sequences = ragged_sequences()
+    hinted = [
+        replace(s, rollout_logprob_T=np.full(len(s.token_ids), np.nan, np.float32), policy_version=NO_VERSION)
+        if s.group in (1, 3)
+        else s
+        for s in sequences
+    ]
+    with pytest.raises(CurriculaError, match="not finite"):
+        learner.step(hinted, LR)
+    own = on_policy.logprobs(sequences)
+    drawn = [replace(s, rollout_logprob_T=own[i]) if s.group in (1, 3) else s for i, s in enumerate(sequences)]
+    report, expected = learner.step(with_own_logprobs(hinted, learner), LR), on_policy.step(drawn, LR)
+    assert report.loss == pytest.approx(expected.loss, abs=1e-6)
+    assert differences(gradients_of(learner), gradients_of(on_policy)) < 1e-6
+    if updates == 1:
+        assert report.metrics["mismatch_mean"] > expected.metrics["mismatch_mean"], "they say nothing about engine and learner"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from curricula import Curriculum
+from curricula.types import CurriculaError
 from replay.own_run import log_folder
 from replay.passes import Terms
 from replay.sources import load
@@ -15,7 +16,7 @@ from replay.types import LoggedRun
 from trainer.cli_log import run_folder
 from trainer.recipe import Recipe, load_recipe
 from trainer.resume import RECIPE
-from trainer.verify_log import feedback_advantages, prompts_of
+from trainer.verify_log import feedback_advantages, starting_prompts
 
 
 class Source(NamedTuple):
@@ -39,7 +40,12 @@ def source(path: Path, log_format: str | None = None, asked: Terms | None = None
     if log_format is not None or log_folder(path) is None or not (folder / RECIPE).is_file():
         return Source(load(path, log_format), asked, None, None)
     recipe = load_recipe(folder / RECIPE)
-    run = load(folder, pool=prompts_of(recipe).pool)
+    if recipe.growth is not None:
+        raise CurriculaError(
+            f"{folder}: this run's pool grew while it trained, and replay through other policies needs one pool for the whole run; "
+            "`curricula log verify` makes its own decisions again"
+        )
+    run = load(folder, pool=starting_prompts(recipe).pool)
     terms = replace(
         asked,
         ahead=partial(_ahead, recipe),

@@ -78,6 +78,9 @@ def _cards(run: RunData) -> list[str]:
     cards.append(html.card(f"{len(run.steps):,}", f"steps of {run.recipe.run.n_steps:,}"))
     cards.append(html.card(f"{rollouts:,}", "rollouts"))
     cards.append(html.card(_short(tokens), "completion tokens generated"))
+    sizes = [int(record.metrics["n_prompts"]) for record in run.steps if "n_prompts" in record.metrics]
+    if sizes and sizes[-1] > sizes[0]:
+        cards.append(html.card(f"{sizes[0]:,} → {sizes[-1]:,}", "prompts in the pool"))
     if seconds > 0:
         cards.append(html.card(_duration(seconds), f"in steps, {_short(tokens / seconds)} tokens/s"))
     return cards
