@@ -19,7 +19,7 @@ from rollout.engines.simulated import ItemResponse, level_of
 from rollout.growth import Child, Occasion
 from rollout.log import RolloutLog, read_texts
 from rollout.prompts import Prompt
-from tests.trainer.recipes import simulated
+from tests.trainer.recipes import beside, simulated
 from tests.trainer.test_loop import decisions, log_size, records, start, state, wait_for
 from tests.trainer.test_real_run import model_bytes, real
 from trainer import checkpoint
@@ -89,9 +89,8 @@ def test_a_pool_grows_and_the_log_gives_every_checkpoint_and_decision(tmp_path: 
 
 @pytest.mark.parametrize("name", [*RECIPES])
 def test_every_recipe_grows_its_pool_and_verifies(name: str, tmp_path: Path) -> None:
-    changes = {"learner__advantage": "remax"} if name == "remax" else {}
     folder = tmp_path / "run"
-    options = {"run__n_steps": 6, "run__checkpoint_every": 3, **changes}
+    options = {"run__n_steps": 6, "run__checkpoint_every": 3, **beside(name)}
     run(growing(folder, {**LADDER, "when": {"all_wrong": 0}}, curriculum=dict(RECIPES[name]), **options))
     assert records(folder, "grown")[0]["children"]
     assert [(checked.step, checked.difference) for checked in verify_run(folder)] == [(3, None), (6, None)]
