@@ -223,3 +223,17 @@ def test_a_sample_of_blocked_prompts_alone_falls_back_to_the_whole():
     for seed in range(5):
         (arm,) = sampled_arms(pool, quota, np.random.default_rng(seed), 1)
         assert set(arm.prompt_n.tolist()) == {19_998, 19_999}
+
+
+@pytest.mark.parametrize("n", [1, 15, 16, 17, 100, 4097])
+@pytest.mark.parametrize("n_values", [1, 2, 5, 10**9])
+def test_top_takes_what_a_sort_would(n, n_values):
+    """Among few and many, with and without equals: a short cut must not change the last one taken."""
+    rng = np.random.default_rng(n + n_values)
+    score_n = rng.integers(n_values, size=n) / n_values
+    for expected in (0.5, 1.0, min(5.3, n), min(20.0, n), n / 2, float(n)):
+        cut = np.sort(score_n)[::-1][max(int(np.ceil(expected)), 1) - 1]
+        probability_n = top(score_n, expected)
+        assert (probability_n[score_n > cut] == 1).all()
+        assert (probability_n[score_n < cut] == 0).all()
+        assert probability_n.sum() == pytest.approx(expected)
