@@ -23,7 +23,7 @@ N_PROMPTS, N_GROUPS, N_ROLLOUTS = 120, 16, 4
 CASES = ("uniform", "adaptive", "learning", "skewed", "thin", "poor", "none")
 SLOPE = {"thin": -0.9, "poor": -3.0}  # how much the target prefers easy prompts
 METHODS: tuple[Method, ...] = ("ips", "snips", "dr")
-NO_LIMITS = Limits(2, 0.0, 1.0, 1.0, np.inf)
+NO_LIMITS = Limits(2, 0.0, 0.0, 1.0, 1.0, np.inf)
 
 
 class Logs(NamedTuple):

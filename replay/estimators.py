@@ -17,14 +17,17 @@ pool of q g. ips and dr are unbiased; snips has a bias of order 1 / steps and us
 prediction. dr is short where g is good and stays right where g is not.
 
 Intervals: Student's t over steps. The groups of one step depend on each other (drawn together, without replacement, made by the
-same weights), so a step is one observation; snips by the residuals of the ratio. A drift of the value over the steps is counted
-as noise, so under learning the interval is too long rather than too short. Measured coverage: benchmarks/replay_coverage.py.
+same weights), so a step is one observation; snips by the residuals of the ratio. A slow drift of the value over the steps, as
+learning makes it, is no noise and is taken out (`half_width`); counted as noise it made intervals up to twice as long. Measured
+coverage: benchmarks/replay_coverage.py, and through whole recipes in benchmarks/replay_recipes.py.
 
-Overlap: effective groups = (sum of w)^2 / sum of w^2, the largest weight, and the share of the target's mass that the log could
-not choose. Where that share is not known (it takes the propensities of the whole pool) it is judged by the weights, which sum to
-m_t on average when nothing is missing; too much in doubt is a reason to refuse. (Refusing by the weights picks logs whose weights
-came out large: among what is left, ips is a little too high and snips too low. Knowing the share is better.) Beyond the limits of
-`Limits` the answer is `NotEstimable`, with the reason, and no number.
+Overlap: effective groups = (sum of u)^2 / sum of u^2 with u = w / m_t, the largest weight, and the share of the target's mass that
+the log could not choose. Rare large weights that a log happened to miss make intervals too short, and the seen weights do not show
+them. Where the log's propensities of the whole pool are known, groups are judged by what the sums are on average, all weights
+counted; then it does not depend on the draws which logs are refused. Where they are not known, neither is that share: it is judged
+by the weights, which sum to m_t on average when nothing is missing; too much in doubt is a reason to refuse. (Refusing by the
+weights picks logs whose weights came out large: among what is left, ips is a little too high and snips too low. Knowing is better.)
+Beyond `Limits` the answer is `NotEstimable`, with the reason, and no number.
 
 What the number does NOT say: the policy weights at step t came from the logged selections. "At the logged states" is not "had the
 target been trained with": a rule that always picks easy prompts looks good at the states that another rule reached. No final
@@ -47,6 +50,7 @@ from replay.types import LoggedRun
 
 Method = Literal["ips", "snips", "dr"]
 NEAR = 1e-9  # rounding of sums of probabilities
+DRIFT, DRIFT_STEPS = 2, 20  # degree of the course over the steps that is no noise, and steps from which on it is fitted
 
 
 class Target(NamedTuple):
@@ -56,6 +60,7 @@ class Target(NamedTuple):
     size_T: Floats  # expected groups per step, over the whole pool: m_t
     unsupported: float | None  # known share of its mass on prompts that the log could not choose; None = estimated from the weights
     direct_T: Floats | None = None  # (1 / m_t) sum over the pool of q g; needed by dr
+    power_T2: Floats | None = None  # (T, 2) what sums of squared and cubed weights come to on average, where that is known
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +100,7 @@ class Limits(NamedTuple):
     effective_groups: float = (
         100.0  # at least: at 50 to 80 ips held the truth in 91 to 92 % only, for the rare large weights it missed
     )
+    steady_groups: float = 4.0  # at least, where known: at 1, ips held the truth in 86 % only, and missed it on one side
     largest_share: float = 0.05  # of all weight, on one group, at most
     unsupported: float = 0.01  # share of the target's mass, at most, where it is known
     unseen: float = 0.10  # share of the target's mass that the weights must rule out to be without support, where it is not known
@@ -105,12 +111,16 @@ class Overlap(NamedTuple):
 
     n_groups: int
     n_steps: int
-    effective_groups: float  # (sum of w)^2 / sum of w^2
+    effective_groups: float  # (sum of u)^2 / sum of u^2 with u = w / m_t, a group's part in the estimate
     largest_weight: float
     largest_share: float  # of all weight, on one group
     mass: float  # mean of sum(w) / m: 1 where the propensities are right and the log could choose whatever the target would
     mass_error: float  # half the width of its interval
     unsupported: float | None  # known share of the target's mass that the log could not choose
+    expected_groups: float | None = (
+        None  # effective groups with the averages of such logs in place of the sums: weights it missed too
+    )
+    steady_groups: float | None = None  # (sum of u^2)^3 / (sum of u^3)^2, likewise: few where rare large weights carry the variance
 
 
 @dataclass(frozen=True)
@@ -167,14 +177,15 @@ def target_of_inclusion(
     if not ((q_TN >= 0) & (q_TN <= 1 + NEAR)).all():
         raise CurriculaError("target_of_inclusion: expected inclusion probabilities in [0, 1]")
     size_T = q_TN.sum(axis=1)
-    unsupported = direct_T = None
+    unsupported = direct_T = power_T2 = None
     if propensity_TN is not None:
-        lost_TN = np.where(_table(propensity_TN, len(step_T), "propensity_TN") > 0, 0.0, q_TN)
-        unsupported = float(lost_TN.sum() / max(size_T.sum(), NEAR))
+        logged_TN = _table(propensity_TN, len(step_T), "propensity_TN")
+        unsupported = float(np.where(logged_TN > 0, 0.0, q_TN).sum() / max(size_T.sum(), NEAR))
+        power_T2 = expected_powers(q_TN, np.broadcast_to(logged_TN, q_TN.shape))
     if prediction_TN is not None:
         total_T = (q_TN * _table(prediction_TN, len(step_T), "prediction_TN")).sum(axis=1)
         direct_T = np.divide(total_T, size_T, out=np.zeros(len(step_T)), where=size_T > 0)
-    return Target(q_TN[place_G, prompt_G], size_T, unsupported, direct_T)
+    return Target(q_TN[place_G, prompt_G], size_T, unsupported, direct_T, power_T2)
 
 
 def target_of_weights(
@@ -208,20 +219,40 @@ def overlap(logged: Decisions, target: Target, confidence: float = 0.95) -> Over
     """
     _agree(logged, target)
     weight_G = target.inclusion_G / logged.propensity_G
-    total, square = float(weight_G.sum()), float(weight_G @ weight_G)
+    part_G = weight_G / target.size_T[np.unique(logged.step_G, return_inverse=True)[1]]
+    total, square = float(part_G.sum()), float(part_G @ part_G)
     mass_T = _by_step(weight_G, logged.step_G) / target.size_T
-    several = len(mass_T) > 1
-    largest = float(weight_G.max(initial=0.0))
+    mass, (expected, steady) = float(mass_T.mean()), _expected(target)
     return Overlap(
         n_groups=len(logged),
         n_steps=len(mass_T),
         effective_groups=total * total / square if square > 0 else 0.0,
-        largest_weight=largest,
-        largest_share=largest / total if total > 0 else 1.0,
-        mass=float(mass_T.mean()),
-        mass_error=_half_width(float(np.std(mass_T, ddof=1)), len(mass_T), confidence) if several else math.inf,
+        largest_weight=float(weight_G.max(initial=0.0)),
+        largest_share=float(part_G.max()) / total if total > 0 else 1.0,
+        mass=mass,
+        mass_error=half_width(mass_T - mass, confidence)[0],
         unsupported=target.unsupported,
+        expected_groups=expected,
+        steady_groups=steady,
     )
+
+
+def _expected(target: Target) -> tuple[float | None, float | None]:
+    """Effective and steady groups where the averages are known: the parts u = w / m of a step sum to 1 on average."""
+    if target.power_T2 is None:
+        return None, None
+    square, cube = (target.power_T2 / target.size_T[:, None] ** (2, 3)).sum(axis=0)
+    return float(len(target.size_T) ** 2 / square), float(square**3 / cube**2)
+
+
+def expected_powers(inclusion_N: Floats, propensity_N: Floats) -> Floats:
+    """(..., 2) what the squares and the cubes of the weights of one step's groups sum to on average: q^2 / pi and q^3 / pi^2.
+
+    >>> expected_powers(np.array([0.5, 0.5]), np.array([0.5, 0.25]))
+    array([1.5, 2.5])
+    """
+    weight_N = np.divide(inclusion_N, propensity_N, out=np.zeros(np.shape(inclusion_N)), where=propensity_N > 0)
+    return np.stack([(inclusion_N * weight_N).sum(axis=-1), (inclusion_N * weight_N**2).sum(axis=-1)], axis=-1)
 
 
 def estimate(
@@ -261,10 +292,26 @@ def estimate(
         value_T = _by_step(weight_G * value_G, logged.step_G) / target.size_T
     mass_T = _by_step(weight_G, logged.step_G) / target.size_T if method == "snips" else np.ones(len(value_T))
     value = float(value_T.sum() / mass_T.sum())
-    residual_T = (value_T - value * mass_T) / mass_T.mean()  # sums to 0
-    spread = math.sqrt(float(residual_T @ residual_T) / (len(residual_T) - 1))
-    half = _half_width(spread, len(residual_T), confidence)
-    return Value(method, value, value - half, value + half, spread / math.sqrt(len(residual_T)), confidence, seen)
+    half, error = half_width((value_T - value * mass_T) / mass_T.mean(), confidence)
+    return Value(method, value, value - half, value + half, error, confidence, seen)
+
+
+def half_width(residual_T: Floats, confidence: float) -> tuple[float, float]:
+    """Half the width of the interval of a mean over steps, and its standard error; residuals sum to 0, steps ascending.
+
+    What the log chose at a step is chance; which states it had reached is not. So a value that moves with the steps, as learning
+    makes it, is no noise: a parabola over the steps is taken out (ours), where there are enough of them. What it does not follow is
+    counted as noise, which errs on the long side.
+    """
+    n = len(residual_T)
+    if n < 2:
+        return math.inf, math.inf
+    degree = DRIFT if n >= DRIFT_STEPS else 0
+    course = np.linalg.qr(np.vander(np.linspace(-1.0, 1.0, n), degree + 1))[0]
+    left_T = residual_T - course @ (course.T @ residual_T)
+    degrees = n - 1 - degree
+    error = math.sqrt(float(left_T @ left_T) / degrees / n)
+    return _quantile(0.5 + confidence / 2, degrees) * error, error
 
 
 def _doubly_robust(value_G: Floats, step_G: Ints, target: Target, weight_G: Floats, prediction_G: ArrayLike | None) -> Floats:
@@ -316,9 +363,14 @@ def _too_little(seen: Overlap, limits: Limits) -> str | None:
             f"the weights sum to {seen.mass:.2f} +- {seen.mass_error:.2f} times the target's mass instead of 1: these propensities "
             "are not those by which the groups were chosen, or a step holds several plans and the target counts one"
         )
-    if seen.effective_groups < limits.effective_groups:
-        needed = limits.effective_groups
-        return f"the weights leave {seen.effective_groups:.1f} effective of {seen.n_groups} groups ({needed:g} needed)"
+    effective = seen.effective_groups if seen.expected_groups is None else seen.expected_groups
+    if effective < limits.effective_groups:
+        return f"the weights leave {effective:.1f} effective of {seen.n_groups} groups ({limits.effective_groups:g} needed)"
+    if seen.steady_groups is not None and seen.steady_groups < limits.steady_groups:
+        return (
+            "most of the variance would come from rare groups with large weights, which the log may have missed "
+            f"({seen.steady_groups:.1f} steady groups on average, {limits.steady_groups:g} needed)"
+        )
     if seen.largest_share > limits.largest_share:
         return f"one group carries {seen.largest_share:.0%} of all weight (at most {limits.largest_share:.0%})"
     return None
@@ -341,10 +393,6 @@ def _by_step(value_G: Floats, step_G: Ints) -> Floats:
     """(T,) sums over the groups of a step, steps ascending."""
     step_T, place_G = np.unique(step_G, return_inverse=True)
     return np.bincount(place_G, weights=value_G, minlength=len(step_T)).astype(np.float64)
-
-
-def _half_width(spread: float, n: int, confidence: float) -> float:
-    return _quantile(0.5 + confidence / 2, n - 1) * spread / math.sqrt(n)
 
 
 @lru_cache

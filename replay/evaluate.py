@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from curricula import Curriculum
-from curricula.statistics import Interval, t_quantile
+from curricula.statistics import Interval
 from curricula.types import CurriculaError, Floats, Ints, Status
-from replay.estimators import Decisions, Method, NotEstimable, Target, Value, estimate
+from replay.estimators import Decisions, Method, NotEstimable, Target, Value, estimate, half_width
 from replay.passes import Pass, Predicted, Terms, walk
 from replay.subsampling import Tally, learnability_of_scores, live_each, live_of_scores, tally
 from replay.types import LoggedRun
@@ -165,14 +165,10 @@ def clustered(value_G: Floats, cluster_G: Ints, confidence: float = 0.95) -> Int
     >>> clustered(np.array([1.0, 0.0, 1.0, 0.0]), np.array([0, 0, 1, 1])).mean
     0.5
     """
-    cluster, place_G = np.unique(cluster_G, return_inverse=True)
+    _, place_G = np.unique(cluster_G, return_inverse=True)
     sum_T, n_T = np.bincount(place_G, weights=value_G), np.bincount(place_G)
     mean = float(sum_T.sum() / n_T.sum())
-    if len(cluster) < 2:
-        return Interval(mean, -math.inf, math.inf)
-    residual_T = (sum_T - mean * n_T) / n_T.mean()
-    spread = math.sqrt(float(residual_T @ residual_T) / (len(cluster) - 1))
-    half = t_quantile(0.5 + confidence / 2, len(cluster) - 1) * spread / math.sqrt(len(cluster))
+    half, _ = half_width((sum_T - mean * n_T) / n_T.mean(), confidence)
     return Interval(mean, mean - half, mean + half)
 
 
@@ -212,20 +208,20 @@ def _evaluation(
         by_chance=float((n_D**2).sum() / len(run.pool) / n_D.sum()),
         mix_distance=float(0.5 * np.abs(walked.share_DK - share_DK).sum(axis=1).mean()),
         share_K=walked.share_DK.mean(axis=0),
-        values={name: _values(run, name, value_G, walked, terms) for name, value_G in measured.items()},
+        values={name: values_at(run, name, value_G, walked, terms) for name, value_G in measured.items()},
     )
     return Evaluation(name, choice, _spending(run, walked, terms), _calibration(run, walked))
 
 
-def _values(run: LoggedRun, name: str, value_G: Floats, walked: Pass, terms: Terms) -> dict[Method, Value | NotEstimable]:
-    """Every method's estimate of a measure over the groups that the recipe would have chosen."""
+def values_at(run: LoggedRun, name: str, value_G: Floats, walked: Pass, terms: Terms) -> dict[Method, Value | NotEstimable]:
+    """Every method's estimate of a measure (G,), by its name, over the groups that the recipe would have chosen."""
     missing = [str(lack) for lack in ("propensity", "rejected groups") if lack in run.lacks]
     if np.isnan(value_G).any():
         missing.append(name)
     if missing:
         return {method: NotEstimable(method, f"the log lacks {', '.join(missing)}") for method in METHODS}
     logged = Decisions(value_G, run.propensity_G, walked.decision_G)
-    target = Target(walked.chance_G, walked.size_D, walked.unsupported)
+    target = Target(walked.chance_G, walked.size_D, walked.unsupported, power_T2=walked.power_D2)
     return {
         "ips": estimate(logged, target, "ips", confidence=terms.confidence),
         "snips": estimate(logged, target, "snips", confidence=terms.confidence),

@@ -26,6 +26,7 @@ from curricula.draws import generator
 from curricula.groups import counts, n_scored, score_spreads
 from curricula.types import Bools, CurriculaError, Feedback, Floats, Ints, Outcome
 from replay.decisions import Decision, decisions
+from replay.estimators import expected_powers
 from replay.types import LoggedRun
 
 SMALL_POOL = 20_000  # prompts up to which the prediction for the recipe's whole plan is summed, not drawn
@@ -57,7 +58,7 @@ class Pass:
     gradient_G: Ints  # rollouts that carry gradient
     n_rounds: int  # most allocation rounds that any group had
     unsupported: float | None  # share of its choices that the log could not make; None = not known
-    square_D: Floats | None  # sum over the pool of q^2 / pi, what the squared weights come to on average; None = not known
+    power_D2: Floats | None  # (D, 2) what sums of squared and cubed weights come to on average; None = not known
     predicted: Mapping[str, Predicted]  # what the belief makes of a group of the decision's size: live, learnability
 
 
@@ -167,7 +168,7 @@ class _Columns:
         self._share_DK: list[Floats] = []
         self._rounds = 0
         self._lost: float | None = 0.0  # groups of its plans that the log could not choose
-        self._square_D: list[float] = []
+        self._power_D2: list[Floats] = []
 
     def add(self, curriculum: Curriculum, decision: Decision, exclude: Ints, logged_N: Floats | None, terms: Terms) -> None:
         selection, place = decision.outcome.plan.selection, decision.group_B
@@ -181,7 +182,7 @@ class _Columns:
             self._lost = None
         elif self._lost is not None:
             self._lost += float(chance_N[logged_N == 0].sum())
-            self._square_D.append(float((chance_N**2 / np.where(logged_N > 0, logged_N, np.inf)).sum()))
+            self._power_D2.append(expected_powers(chance_N, logged_N))
         share_K = np.bincount(curriculum.pool.distribution_N, weights=chance_N, minlength=curriculum.pool.n_distributions)
         n = round(float(n_B.mean()))
         rate_B = believed_rates(curriculum, selection.prompt_B)
@@ -217,7 +218,7 @@ class _Columns:
             gradient_G=self._whole["gradient"],
             n_rounds=self._rounds,
             unsupported=None if self._lost is None else self._lost / max(sum(self._size_D), 1e-12),
-            square_D=None if self._lost is None else np.array(self._square_D),
+            power_D2=None if self._lost is None else np.array(self._power_D2),
             predicted={name: Predicted(self._numbers[name], np.array(self._predicted_D[name])) for name in PREDICTIONS},
         )
 

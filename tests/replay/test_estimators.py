@@ -30,6 +30,7 @@ STEP_G = np.array([3, 3, 5, 5, 8])
 LOG = Decisions(np.array([1.0, 0.0, 0.5, 1.0, 0.25]), np.array([0.5, 0.25, 0.5, 1.0, 0.5]), STEP_G)
 TARGET = Target(np.array([0.25, 0.5, 0.5, 0.5, 1.0]), np.array([1.0, 2.0, 2.0]), None, np.array([0.4, 0.6, 0.3]))
 W = np.array([0.5, 2.0, 1.0, 0.5, 2.0])  # weights by hand
+U = W / np.array([1.0, 1.0, 2.0, 2.0, 2.0])  # parts in the estimate
 
 
 def given(*args: Any, **kwargs: Any) -> Value:
@@ -99,11 +100,28 @@ def test_the_logging_rule_itself_gets_its_own_mean() -> None:
 
 def test_overlap_by_hand() -> None:
     seen = overlap(LOG, TARGET)
-    assert seen.effective_groups == pytest.approx(W.sum() ** 2 / (W @ W))
+    assert seen.effective_groups == pytest.approx(U.sum() ** 2 / (U @ U))
     assert (seen.n_groups, seen.n_steps, seen.largest_weight, seen.unsupported) == (5, 3, 2.0, None)
-    assert seen.largest_share == pytest.approx(2.0 / 6.0)
+    assert seen.largest_share == pytest.approx(U.max() / U.sum())
     assert seen.mass == pytest.approx((2.5 + 0.75 + 1.0) / 3)
     assert seen.mass_error == pytest.approx(half_width(np.array([2.5, 0.75, 1.0])))
+
+
+def test_rare_large_weights_count_although_the_log_missed_them() -> None:
+    """One of nine prompts is drawn once in 1,000 steps, and the target likes all alike: 40 steps do not show its weight."""
+    steps, n = 40, 8
+    propensity_N = np.array([(8 - 0.001) / 8] * n + [0.001])
+    prompt_G, step_G = np.tile(np.arange(n), steps), np.repeat(np.arange(steps), n)
+    log = Decisions(np.tile([1.0, 0.0], steps * n // 2), propensity_N[prompt_G], step_G)
+    target = target_of_inclusion(np.full(n + 1, 8 / 9), prompt_G, step_G, propensity_N)
+    seen = overlap(log, target)
+    weight_N = (8 / 9) / propensity_N
+    square, cube = (propensity_N * weight_N**2).sum() / n**2, (propensity_N * weight_N**3).sum() / n**3
+    assert seen.effective_groups == pytest.approx(320)
+    assert (seen.expected_groups, seen.steady_groups) == pytest.approx((steps / square, steps * square**3 / cube**2))
+    assert "effective of 320 groups" in refused(log, target)
+    assert "rare groups with large weights" in refused(log, target, limits=Limits(effective_groups=1))
+    assert overlap(log, target._replace(power_T2=None)).expected_groups is None
 
 
 def test_a_target_for_the_whole_pool() -> None:
@@ -256,12 +274,12 @@ def test_intervals_hold_the_truth_as_often_as_they_say(case: str) -> None:
         assert abs(result.bias) < 4 * result.rmse / math.sqrt(300), (method, result)
 
 
-def test_under_learning_intervals_are_too_long_rather_than_too_short() -> None:
-    """The states come from what was selected before. The estimate is of those states, and a drift counts as noise."""
+def test_under_learning_intervals_are_as_long_as_they_should_be() -> None:
+    """The states come from what was selected before. The estimate is of those states, and a drift is no noise."""
     logs = simulate("learning", n_logs=200, n_steps=60, seed=1)
     assert np.ptp(logs.live_STN[0, [0, -1]].mean(axis=1)) > 0.05  # it does drift
     for method in METHODS:
-        assert row(logs, method).covered >= 0.94
+        assert 0.9 < row(logs, method).covered < 0.99
 
 
 @pytest.mark.parametrize("case", ["poor", "none"])
