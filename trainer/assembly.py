@@ -28,7 +28,8 @@ from trainer.cuts import first_cuts, room_for_prompts, summariser_of, summary_id
 from trainer.evaluation import Evaluator
 from trainer.growth import Grower, Lineage
 from trainer.recipe import Recipe
-from trainer.schedules import Schedule, build_schedule
+from trainer.schedules.build import build_rate
+from trainer.schedules.rate import LearningRate
 from trainer.settings import LearnerSettings
 from trainer.types import Learner
 
@@ -54,7 +55,7 @@ class Parts:
     collector: Collector
     evaluator: Evaluator
     learner: Learner
-    schedule: Schedule
+    rate: LearningRate
     log: RolloutLog
     encoder: Encoder
     lineage: Lineage | None  # of a pool that grows
@@ -68,7 +69,7 @@ def assemble(recipe: Recipe, folder: Path, stack: ExitStack) -> Parts:
     curriculum = Curriculum.from_recipe(recipe.curriculum, train.pool, seed=recipe.seed)
     check_baselines(recipe.learner, curriculum)
     check_note(recipe.rollout.budget_note, curriculum.stages)
-    schedule = build_schedule(recipe.schedule, recipe.n_updates)
+    rate = build_rate(recipe.schedule, recipe.run.n_steps, recipe.n_updates)
     grower = grower_of(recipe, task, train, held_out)
     model_path = prepare_model(recipe)
     encoder, drop = encoder_of(recipe, model_path, train), recipe.rollout.drop_long_prompts
@@ -97,7 +98,7 @@ def assemble(recipe: Recipe, folder: Path, stack: ExitStack) -> Parts:
         collector=Collector(curriculum, prompts, producer, recipe.rollout, recipe.seed),
         evaluator=Evaluator(held_out_prompts, recipe.evaluation, recipe.rollout.sampling, recipe.seed),
         learner=learner,
-        schedule=schedule,
+        rate=rate,
         log=log,
         encoder=encoder,
         lineage=Lineage(recipe.growth, curriculum.pool) if recipe.growth else None,

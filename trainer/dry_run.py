@@ -18,7 +18,7 @@ from trainer.baselines import check_baselines
 from trainer.cluster import needs_ray, resources
 from trainer.cuts import first_cuts
 from trainer.recipe import Recipe
-from trainer.schedules import build_schedule
+from trainer.schedules.build import build_rate
 
 PROMPTS_MEASURED = 256  # prompts that are tokenised for the estimate
 
@@ -69,15 +69,16 @@ def dry_run(recipe: Recipe) -> DryRun:
     check_baselines(recipe.learner, curriculum)
     check_note(recipe.rollout.budget_note, curriculum.stages)
     first_cuts(recipe, train.pool)
-    schedule = build_schedule(recipe.schedule, recipe.n_updates)
-    last = recipe.n_updates - 1
+    rate = build_rate(recipe.schedule, recipe.run.n_steps, recipe.n_updates)
+    horizon = rate.state.clock.horizon
+    last = horizon - 1 if rate.clock.unit == "updates" else horizon
     return DryRun(
         recipe=recipe,
         pool=train.pool,
         n_held_out=len(held_out),
         plan=curriculum.plan(0, recipe.rollout.groups_per_step, recipe.rollout.budget),
         cost=_cost(recipe, train, held_out),
-        lr=[schedule.lr(t) for t in (0, last // 2, last)],
+        lr=[rate.schedule.lr(u) for u in (0.0, last // 2 if last > 1 else last / 2, last)],
         ray=resources(recipe) if needs_ray(recipe) else {},
     )
 

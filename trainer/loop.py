@@ -32,6 +32,7 @@ from trainer.agreement import Agreement, check_agreement, probe_prompts
 from trainer.assembly import Parts, assemble, take_cpus
 from trainer.batch import feedback_of, sequences_of, with_own_logprobs
 from trainer.cluster import connected
+from trainer.consumption import consumed_of, controller_metrics
 from trainer.growth import GROWTH, Lineage, prompts_of, without_long
 from trainer.observer import EvaluationResult, Observer, Observers, RunSummary, to_dict
 from trainer.recipe import Recipe
@@ -157,7 +158,7 @@ class Run:
             return None
         learner = self._parts.learner
         with self._clock.phase("learn"):
-            return learner.step(with_own_logprobs(sequences, learner), self._parts.schedule.lr(learner.version))
+            return learner.step(with_own_logprobs(sequences, learner), self._parts.rate.lr(consumed_of(attempts)))
 
     def _finish(
         self,
@@ -173,17 +174,25 @@ class Run:
             self._parts.curriculum.update(feedbacks)
             if self._parts.lineage is not None:
                 self._parts.lineage.learn(feedbacks)
+        rate = self._parts.rate.metrics()
         if report is not None:
+            self._tick(step, attempts, report, began)
             self._publish()
         self._note_empty(step, report, attempts)
         self._log_attempts(attempts)
         if self._grows_after(step):
             self._grow(step)
-        self._remember(step, attempts, report, began)
+        self._remember(step, attempts, report, began, rate)
         if self._evaluates_after(step):
             self._evaluate(step + 1)
         if self._saves_after(step):
             self._save(step + 1)
+
+    def _tick(self, step: int, attempts: Sequence[Attempt], report: LearnerReport, began: float) -> None:
+        """Tell the learning rate what the update consumed. Steps without one leave its clock where it is."""
+        updates, steps_left = self._parts.learner.version - self._learned_from, self._recipe.run.n_steps - step - 1
+        consumed = consumed_of(attempts, updates, time.perf_counter() - began)
+        self._parts.rate.advance(consumed, steps_left, controller_metrics(consumed, report))
 
     def _publish(self) -> None:
         self._observer.on_phase("publish")
@@ -249,12 +258,14 @@ class Run:
             for attempt in attempts:
                 self._parts.log.append_attempt(pool, attempt, facts, prompts.prompt_set.prompts, prompts.ids_N)
 
-    def _remember(self, step: int, attempts: Sequence[Attempt], report: LearnerReport | None, began: float) -> None:
+    def _remember(
+        self, step: int, attempts: Sequence[Attempt], report: LearnerReport | None, began: float, rate: dict[str, float]
+    ) -> None:
         log, pool = self._parts.log, self._parts.curriculum.pool
         self._clock.seconds["deciding"] = self._parts.collector.take_deciding_s()
         self._clock.seconds["step"] = time.perf_counter() - began
-        lr = report.lr if report else self._parts.schedule.lr(self._parts.learner.version)
-        metrics = {**self._parts.curriculum.metrics(), "n_prompts": float(len(pool))}
+        lr = report.lr if report else self._parts.rate.lr(consumed_of(attempts))
+        metrics = {**self._parts.curriculum.metrics(), "n_prompts": float(len(pool)), **rate}
         record = summarise_step(step, self._recipe.run.n_steps, pool, attempts, report, lr, self._clock.seconds, metrics)
         log.append_step(to_dict(record))
         log.commit()
@@ -270,7 +281,12 @@ class Run:
 
     def _save(self, step: int) -> None:
         self._observer.on_phase("checkpoint")
-        facts = {"step": step, "log_position": self._parts.log.commit(), "recipe": self._recipe.fingerprint}
+        facts = {
+            "step": step,
+            "log_position": self._parts.log.commit(),
+            "recipe": self._recipe.fingerprint,
+            "rate": self._parts.rate.state_dict(),
+        }
         checkpoint.write(
             self._folder / "checkpoints",
             facts,
@@ -292,9 +308,16 @@ class Run:
         self._restore_growth(start)
         self._parts.curriculum.load_state_dict(start.curriculum_state())
         self._parts.learner.load(start.folder)
+        self._restore_rate(start)
         self._parts.log.truncate_to(start.facts["log_position"])
         self._parts.fleet.publish(self._parts.learner.weights())
         return start.step
+
+    def _restore_rate(self, start: checkpoint.Checkpoint) -> None:
+        if "rate" in start.facts:
+            self._parts.rate.load_state_dict(start.facts["rate"])
+        else:
+            self._parts.rate.catch_up(self._parts.learner.version)
 
     def _restore_growth(self, start: checkpoint.Checkpoint) -> None:
         """The pool as it was: its children are in the log, how its prompts fared beside the learner."""

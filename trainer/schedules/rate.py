@@ -114,6 +114,23 @@ class LearningRate:
             )
         self.state = replace(self.state, decay=Decay(self.state.clock.done, length, height, shape, floor))
 
+    def catch_up(self, updates: int) -> None:
+        """Stand where ``updates`` updates lead: for checkpoints from before the rate had a state of its own.
+
+        Errors: CurriculaError where the clock counts anything but updates.
+        """
+        if self.clock.unit != "updates" or self._controllers:
+            raise CurriculaError("the checkpoint says nothing of the learning rate's clock; resume with schedule.clock: updates")
+        clock = self.state.clock._replace(done=float(updates))
+        self.state = replace(self.state, clock=clock, updates=updates)
+
+    def metrics(self) -> dict[str, float]:
+        """Numbers for a log."""
+        found = self.explain()
+        scales = {f"lr/scale/{name}": scale for name, scale in found.scales.items()}
+        share = share_of(self.state.clock.done, 0.0, self.state.clock.horizon)
+        return {"lr/multiplier": found.multiplier, "lr/scale": found.scale, "lr/clock": share, **scales}
+
     def _multiplier(self, now: float) -> float:
         clock, decay = self.state.clock, self.state.decay
         if decay is not None:

@@ -26,7 +26,7 @@ class Braked(NamedTuple):
 class Guard:
     """Halves the scale when something trips, holds it for ``hold`` updates, then lets it grow by a tenth per ``hold`` clean ones.
 
-    Trips: ``kl`` above ``most_kl``, ``clip_share`` above ``most_clipped``, or ``grad_norm`` more than ``sigmas`` standard
+    Trips: ``kl`` above ``most_kl``, ``clip_fraction`` above ``most_clipped``, or ``grad_norm`` more than ``sigmas`` standard
     deviations above its own average. Bounded by [least, 1]. Ours.
     """
 
@@ -60,7 +60,7 @@ class Guard:
         norm = metrics.get("grad_norm", 0.0)
         spread = math.sqrt(max(state.square - state.mean**2, 0.0))
         is_wild = state.n >= self.hold and norm > state.mean + self.sigmas * max(spread, 0.05 * state.mean)
-        return is_wild or metrics.get("kl", 0.0) > self.most_kl or metrics.get("clip_share", 0.0) > self.most_clipped
+        return is_wild or metrics.get("kl", 0.0) > self.most_kl or metrics.get("clip_fraction", 0.0) > self.most_clipped
 
     def scale(self, state: Braked) -> float:
         return state.scale

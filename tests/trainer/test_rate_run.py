@@ -1,0 +1,79 @@
+"""The learning rate inside a run: clocks of information, scales, and resume."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curricula.types import CurriculaError
+from rollout.log import read_log
+from tests.trainer.recipes import simulated
+from trainer import checkpoint
+from trainer.loop import run
+
+SCHEDULES: dict[str, dict[str, Any]] = {
+    "information": {"name": "wsd", "peak": 0.3, "decay": 0.3, "warmup": 0.1, "clock": "informative_rollouts"},
+    "budget": {"name": "linear", "peak": 0.3, "clock": "rollouts", "horizon": 2000},
+    "scales": {
+        "name": "constant",
+        "peak": 0.3,
+        "controllers": {"batch_coupling": {"reference": 400}, "guard": {"hold": 2}, "length_surge": {"first": 2}},
+    },
+}
+
+
+def steps_of(folder: Path) -> list[dict[str, Any]]:
+    return [record for record in read_log(folder / "log") if record["kind"] == "step"]
+
+
+def rates_of(folder: Path) -> list[tuple[float, ...]]:
+    names = ("lr/clock", "lr/multiplier", "lr/scale")
+    return [(step["lr"], *(step["metrics"][name] for name in names)) for step in steps_of(folder)]
+
+
+@pytest.mark.parametrize("mode", ["on_policy", "one_step_ahead"])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_resumed_run_has_the_rates_of_one_that_never_stopped(tmp_path: Path, name: str, mode: str) -> None:
+    options = {
+        "schedule": SCHEDULES[name],
+        "run__mode": mode,
+        "run__n_steps": 12,
+        "run__checkpoint_every": 4,
+        "run__keep_checkpoints": 9,
+    }
+    straight, folder = simulated(tmp_path / "straight", **options), simulated(tmp_path / "again", **options)
+    run(straight)
+    run(folder)
+    for later in ("step-00000008", "step-00000012"):
+        shutil.rmtree(folder.folder / "checkpoints" / later)
+    run(folder, resume=True)
+    rates = rates_of(straight.folder)
+    assert rates_of(folder.folder) == rates
+    assert len({rate[0] for rate in rates}) >= 3
+    assert all(rate[0] == pytest.approx(0.3 * rate[2] * rate[3]) for rate in rates)
+
+
+def test_the_information_clock_ends_with_the_run_and_follows_live_groups(tmp_path: Path) -> None:
+    recipe = simulated(tmp_path / "run", schedule={"name": "linear", "peak": 0.3, "clock": "informative_rollouts"}, run__n_steps=10)
+    run(recipe)
+    clocks = [step["metrics"]["lr/clock"] for step in steps_of(recipe.folder)]
+    facts = json.loads((checkpoint.valid_folders(recipe.folder / "checkpoints")[0] / "manifest.json").read_text())["facts"]
+    assert clocks == sorted(clocks)
+    assert clocks[0] == 0
+    assert facts["rate"]["clock"][0] == pytest.approx(1.0)
+    assert facts["rate"]["updates"] == 10
+
+
+def test_what_the_learner_does_not_report_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    for controllers, message in (
+        ({"signal_to_noise": {}}, "gradient norms of parts of a batch, which the learner does not report"),
+        ({"guard": {"holds": 3}}, "did you mean 'hold'"),
+        ({"brake": {}}, "unknown controller of the learning rate 'brake'"),
+    ):
+        recipe = simulated(tmp_path / "run", schedule={"name": "constant", "peak": 1.0, "controllers": controllers})
+        with pytest.raises(CurriculaError, match=message):
+            run(recipe)
