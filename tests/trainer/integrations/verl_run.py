@@ -25,6 +25,7 @@ from verl.trainer.ppo.v1 import AgentLoopWorkerTQ, PPOTrainerSync
 
 from curricula import CurriculaError
 from tests.tiny import character_tokenizer
+from tests.trainer.integrations.verl_data import write_rows
 
 CHAT = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 ROUNDS = {"recipe": {"budget": {"name": "pilot_commit", "n_pilot": 2, "n_commit": 6}}}
@@ -110,24 +111,6 @@ class Engines:
     def sleep_replicas(self) -> None: ...
 
     def update_weights(self, step: int) -> None: ...
-
-
-def write_rows(path: Path, n: int, **changed: Any) -> Path:
-    """A data set as verl's own scripts prepare it: half of the rows easy, half hard."""
-    import datasets
-
-    rows = [
-        {
-            "data_source": "easy" if i % 2 else "hard",
-            "prompt": [{"role": "user", "content": f"q{i}"}],
-            "reward_model": {"style": "rule", "ground_truth": "4"},
-            "extra_info": {"index": i // 2, "split": "train"},
-        }
-        | changed
-        for i in range(n)
-    ]
-    datasets.Dataset.from_list(rows).to_parquet(str(path))
-    return path
 
 
 def config_of(folder: Path, data: Path, recipe: Any, *overrides: str) -> Any:
