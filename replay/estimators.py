@@ -18,7 +18,7 @@ prediction. dr is short where g is good and stays right where g is not.
 
 Intervals: Student's t over steps. The groups of one step depend on each other (drawn together, without replacement, made by the
 same weights), so a step is one observation; snips by the residuals of the ratio. A slow drift of the value over the steps, as
-learning makes it, is no noise and is taken out (`half_width`); counted as noise it made intervals up to twice as long. Measured
+learning makes it, is no noise and is taken out (`half_width`); counted as noise it made intervals up to 1.6 times as long. Measured
 coverage: benchmarks/replay_coverage.py, and through whole recipes in benchmarks/replay_recipes.py.
 
 Overlap: effective groups = (sum of u)^2 / sum of u^2 with u = w / m_t, the largest weight, and the share of the target's mass that
