@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from curricula.types import CurriculaError, known_or_raise
 from rollout.settings import RolloutSettings
 from trainer import strict_yaml
+from trainer.schedules.build import build_rate
 from trainer.settings import EvaluationSettings, GrowthSettings, LearnerSettings, ModelSettings, RunSettings
 
 
@@ -48,6 +49,7 @@ class Recipe:
         _require_name("task", self.task)
         _require_name("schedule", self.schedule)
         _check_curriculum(self.curriculum)
+        build_rate(self.schedule, max(self.run.n_steps, 1), max(self.n_updates, 1))  # for what it refuses
         _check_model(self)
 
     @property

@@ -74,6 +74,5 @@ def test_what_the_learner_does_not_report_is_refused_before_anything_starts(tmp_
         ({"guard": {"holds": 3}}, "did you mean 'hold'"),
         ({"brake": {}}, "unknown controller of the learning rate 'brake'"),
     ):
-        recipe = simulated(tmp_path / "run", schedule={"name": "constant", "peak": 1.0, "controllers": controllers})
         with pytest.raises(CurriculaError, match=message):
-            run(recipe)
+            simulated(tmp_path / "run", schedule={"name": "constant", "peak": 1.0, "controllers": controllers})
