@@ -12,7 +12,7 @@ from rich.text import Text
 
 from curricula.types import CurriculaError
 from rollout.fleet import EnginesLost
-from trainer import cli_log
+from trainer import cli_log, cli_lr
 from trainer.recipe import Recipe, load_recipe
 from trainer.types import RankDied
 
@@ -98,6 +98,7 @@ def advise(
 
 
 app.add_typer(cli_log.app, name="log")
+app.add_typer(cli_lr.app, name="lr")
 
 
 @app.command()

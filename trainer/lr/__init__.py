@@ -1,0 +1,1 @@
+"""`curricula lr`: schedules as numbers and pictures, before anything is trained."""
