@@ -255,8 +255,8 @@ class HostedStep:
         taken = np.concatenate([np.empty(0, np.int64), *(one.outcome.plan.selection.prompt_B for one in self._closed)])
         n_rollouts = n_groups * self._host.group_size
         plan = self._curriculum.plan(self._step, n_groups, n_rollouts, n_attempts, exclude=taken)
-        if not n_attempts and plan.n_rollouts > n_rollouts:  # what earlier batches left has no place in this one
-            plan = self._curriculum.plan_for(plan.selection, self._step, n_rollouts)
+        if plan.n_carried:  # what earlier batches left has no place in this one
+            plan = self._curriculum.plan_for(plan.selection, self._step, n_rollouts, n_attempts)
         if not n_attempts and not plan.n_rollouts:
             raise CurriculaError(
                 f"step {self._step}: the curriculum planned no rollout at all; the pool or the budget is too small"

@@ -49,37 +49,39 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def others(model: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, subprocess.Popen[str]]]:
+def others(model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Other]]:
     """Runs in processes of their own, which go on while other tests run."""
     folder = tmp_path_factory.mktemp("others")
-    saved = {"save_strategy": "steps", "save_steps": 1}
-    killed = {
-        "model": model,
-        "output": str(folder / "killed"),
-        "kill_at": 3,
-        "config": saved,
-        "arguments": WITH_LOG | {"log": str(folder / "killed/log")},
+    killed, pair = folder / "killed", folder / "pair"
+    to_be_killed = {"kill_at": 3, "config": SAVED, "arguments": WITH_LOG | {"log": str(killed / "log")}}
+    of_two = {"config": {"per_device_train_batch_size": 4}, "arguments": BAND | {"log": str(pair / "log")}}
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1", f"--master-port={free_port()}"]
+    runs = {
+        "killed": Other(killed, [], {"model": model, "output": str(killed)} | to_be_killed),
+        "pair": Other(pair, torchrun, {"model": model, "output": str(pair)} | of_two),
     }
-    pair = {
-        "model": model,
-        "output": str(folder / "pair"),
-        "config": {"per_device_train_batch_size": 4},
-        "arguments": BAND | {"log": str(folder / "pair/log")},
-    }
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node=2",
-        "--master-addr=127.0.0.1",
-        f"--master-port={free_port()}",
-    ]
-    return {
-        "killed": (folder / "killed", started([sys.executable, str(SCRIPT), json.dumps(killed)])),
-        "pair": (folder / "pair", started([*torchrun, str(SCRIPT), json.dumps(pair)])),
-    }
+    yield runs
+    for run in runs.values():
+        run.process.terminate()
+        run.process.wait(60)
 
 
+class Other:
+    """A run in a process of its own."""
+
+    def __init__(self, folder: Path, launcher: list[str], settings: dict[str, Any]) -> None:
+        self.folder, self.output = folder, folder.with_suffix(".txt")
+        command = [sys.executable, *launcher, str(SCRIPT), json.dumps(settings)]
+        with self.output.open("w") as file:
+            self.process = subprocess.Popen(command, env=QUIET, stdout=file, stderr=subprocess.STDOUT)
+
+    def ended(self) -> int:
+        code = self.process.wait(240)
+        print(self.output.read_text()[-3000:])  # shown where the test fails
+        return code
+
+
+SAVED = {"save_strategy": "steps", "save_steps": 1}
 WITH_LOG = {"curriculum": "sec"}
 UNEQUAL = {
     "curriculum": {
@@ -97,10 +99,6 @@ def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
-
-
-def started(command: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(command, env=QUIET, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 @dataclass
@@ -237,6 +235,35 @@ def test_what_is_thinned_out_or_has_no_reward_does_not_train(model, tmp_path):
     assert [a != 0 for a in batch["advantages"]] == batch["trains"]
 
 
+def test_budgets_in_rounds_and_batch_wide_scaling(model, tmp_path):
+    recipe = {"budget": {"name": "speed", "n_init": 2}, "filter": {"name": "nonzero_variance", "refill": "none"}}
+    run = spied(model, tmp_path, {"curriculum": recipe}, scale_rewards="batch", per_device_train_batch_size=32, max_steps=2)
+    assert any(feedback.plan.round for feedbacks in run.updates for feedback in feedbacks)
+    for (feedback,), batch in zip(run.updates, run.seen, strict=True):
+        outcome = feedback.outcome
+        n_B = np.bincount(outcome.group_R, minlength=len(feedback.plan))
+        assert n_B.tolist() == feedback.plan.n_rollouts_B.tolist()
+        kept_R = feedback.verdict.kept_B[outcome.group_R]
+        std = outcome.reward_R[kept_R].std(ddof=1) + 1e-4
+        mean_B = np.bincount(outcome.group_R, outcome.reward_R, len(n_B)) / np.maximum(n_B, 1)
+        expected_R = np.where(kept_R, (outcome.reward_R - mean_B[outcome.group_R]) / std, 0.0)
+        trained = [a for a, live in zip(batch["advantages"], batch["trains"], strict=True) if live]
+        assert sorted(trained) == pytest.approx(sorted(expected_R[kept_R]), abs=1e-5)
+
+
+def test_evaluation_is_not_touched(model, tmp_path):
+    from tests.trainer import trl_script
+
+    made = trl_script.trainer(model, str(tmp_path), {}, max_steps=1)
+    updates: list[Any] = []
+    update = made.curriculum.update
+    made.curriculum.update = lambda feedbacks: updates.append(feedbacks) or update(feedbacks)
+    made.train()
+    found = made.evaluate(trl_script.rows(8))
+    assert len(updates) == len(seen(tmp_path)) == 1
+    assert found["eval_reward"] >= 0
+
+
 def test_accumulation_and_repeated_use_of_a_batch_teach_once(model, tmp_path):
     changes = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "steps_per_generation": 4, "num_iterations": 2}
     run = spied(model, tmp_path, {"curriculum": "dump_ucb"}, **changes)
@@ -248,15 +275,14 @@ def test_accumulation_and_repeated_use_of_a_batch_teach_once(model, tmp_path):
 def test_a_killed_run_goes_on_as_if_it_had_not_been(model, others, tmp_path):
     from tests.trainer.trl_script import trainer
 
-    folder, process = others["killed"]
+    folder = others["killed"].folder
     arguments = WITH_LOG | {"log": tmp_path / "log"}
-    whole = trainer(model, str(tmp_path), arguments, save_strategy="steps", save_steps=1)
+    whole = trainer(model, str(tmp_path), arguments, **SAVED)
     whole.train()
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == -9, output
+    assert others["killed"].ended() == -9
     assert len(seen(folder)) == 3
     checkpoint = folder / "checkpoint-2"  # not the newest: the log has to go back too
-    resumed = trainer(model, str(folder), WITH_LOG | {"log": folder / "log"}, save_strategy="steps", save_steps=1)
+    resumed = trainer(model, str(folder), WITH_LOG | {"log": folder / "log"}, **SAVED)
     resumed.train(resume_from_checkpoint=str(checkpoint))
     first, then, uninterrupted = seen(folder)[:2], seen(folder)[3:], seen(tmp_path)
     assert len(uninterrupted) == 4
@@ -291,9 +317,8 @@ def groups(log: Path) -> list[tuple[Any, ...]]:
 
 
 def test_two_processes_are_told_the_same(others):
-    folder, process = others["pair"]
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, output[-3000:]
+    folder = others["pair"].folder
+    assert others["pair"].ended() == 0
     batches = list(zip(seen(folder, 0), seen(folder, 1), strict=True))
     assert len(batches) == 4
     for one, other in batches:

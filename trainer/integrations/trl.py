@@ -190,7 +190,7 @@ class CurriculumGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         reward_RF = super()._calculate_rewards(inputs, prompts, completions, completion_ids)[: plan.n_rollouts]
         ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
         cut = [tokens[-1] not in ends for tokens in completion_ids]
-        n_tokens = [sum(mask) for mask in masks or map(np.ones_like, completion_ids)]
+        n_tokens = [sum(mask) for mask in masks] if masks else [len(tokens) for tokens in completion_ids]
         facts = torch.tensor([n_tokens, cut], device=self.accelerator.device).T.contiguous()
         n_tokens_R, cut_R = self.accelerator.gather(facts)[: plan.n_rollouts].T.cpu().numpy()
         if self.accelerator.is_main_process:
