@@ -14,7 +14,7 @@ and advantages. The curriculum's state is where verl keeps that of its data load
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from omegaconf import OmegaConf
@@ -30,6 +30,9 @@ from curricula.types import Status
 from trainer.integrations.verl_config import Settings, check_version, pool_of_dataset, refuse_settings, settings_of
 from trainer.integrations.verl_queue import TRAIN, Came, GroupQueue, put_advantages, uids_of
 
+if TYPE_CHECKING:
+    from trainer.integrations.verl_log import QueueLog
+
 FIRST, LAST = "0.9.0", "0.9.1"
 WHERE = "trainer.v1.sampler.sampler_kwargs"
 
@@ -39,6 +42,7 @@ class V1Settings(Settings):
     """Of the V1 trainer."""
 
     max_attempts: int = 4  # plans per step, refills included
+    log: str = ""  # folder of this project's rollout log; needs rl-curricula[rollout]
 
 
 class CurriculumReplayBuffer(GroupQueue):
@@ -63,14 +67,14 @@ class CurriculumReplayBuffer(GroupQueue):
         self._advantage: dict[str, float] = {}  # of the rows that were handed over last, by key
         trainer.__class__ = with_curriculum(type(trainer))
 
-    def begin(self) -> Curriculum:
-        """The curriculum over the trainer's data set, which is there by now."""
+    def begin(self) -> None:
+        """Make the curriculum over the trainer's data set, which is there by now."""
         config = self.trainer.config
         pool = pool_of_dataset(self.trainer.train_dataset, self.settings, WHERE)
         self.curriculum = curriculum_of(self.settings.recipe, pool, self.settings.seed)
         self.host = Host("verl", config.actor_rollout_ref.rollout.n, config.data.train_batch_size, config.data.max_response_length)
         self.rule = Advantage("group" if config.algorithm.get("norm_adv_by_std_in_grpo", True) else "none")
-        return self.curriculum
+        self.log = _log_of(self.settings.log, self.curriculum, self.trainer)
 
     def first_plan(self) -> RolloutPlan:
         """What the trainer's step begins with."""
@@ -80,6 +84,8 @@ class CurriculumReplayBuffer(GroupQueue):
                 f"verl: step {step + 1} begins, but the curriculum has learned from {expected} step(s); the checkpoint has no "
                 "data.pt, or an actor and a data.pt of different steps: resume from a whole one, or start a new run"
             )
+        if self.log is not None:
+            self.log.begin(None)
         self._step = HostedStep(self.curriculum, self.host, step, self.settings.max_attempts)
         self._plan, self.uids = self._step.next_plan(), set()
         if self._plan is None:
@@ -99,6 +105,8 @@ class CurriculumReplayBuffer(GroupQueue):
             if self._plan is not None:
                 self.trainer._submit_batch_to_rollout(self.rows(self._plan))
         hosted = self._step.finish(self.rule)
+        if self.log is not None:
+            self.log.write(hosted, keys_R)
         advantage_R, verdict = hosted.advantages(self.rule), hosted.whole.verdict
         train_R = np.flatnonzero(verdict.carries_gradient_R)
         if not len(train_R):  # verl cannot leave a step out: rollouts of advantage 0 go in
@@ -138,7 +146,8 @@ def with_curriculum(base: type) -> type:
 
         def _init_dataloader(self) -> None:
             super()._init_dataloader()
-            self.train_dataloader = LoaderState(self.replay_buffer.begin())
+            self.replay_buffer.begin()
+            self.train_dataloader = LoaderState(self.replay_buffer)
 
         def _next_train_batch(self, num_prompts: int | None = None) -> TensorDict:
             return self.replay_buffer.rows(self.replay_buffer.first_plan())
@@ -155,14 +164,25 @@ def with_curriculum(base: type) -> type:
 class LoaderState:
     """Stands where verl's data loader was, of which it saves and loads the state."""
 
-    curriculum: Curriculum
+    buffer: CurriculumReplayBuffer
 
     def state_dict(self) -> dict[str, Any]:
-        return {"curriculum": self.curriculum.state_dict()}
+        log = self.buffer.log
+        return {"curriculum": self.buffer.curriculum.state_dict(), "log": None if log is None else log.position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if "curriculum" not in state:
             raise CurriculaError(
                 "verl: data.pt of the checkpoint has no curriculum's state, only that of a data loader; start a new run"
             )
-        self.curriculum.load_state_dict(state["curriculum"])
+        self.buffer.curriculum.load_state_dict(state["curriculum"])
+        if self.buffer.log is not None:
+            self.buffer.log.begin(state["log"])
+
+
+def _log_of(folder: str, curriculum: Curriculum, trainer: Any) -> QueueLog | None:
+    if not folder:
+        return None
+    from trainer.integrations.verl_log import QueueLog
+
+    return QueueLog(folder, curriculum, trainer)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from replay.sources import load
 from tests.trainer.integrations.verl_packages import environment
 
 ROOT = Path(__file__).parents[3]
@@ -29,7 +30,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=800)
     assert (folder / "out.json").exists(), done.stderr[-6000:]
     result: dict[str, Any] = json.loads((folder / "out.json").read_text())
-    return result
+    return result | {"folder": folder}
 
 
 def groups_of(update: dict[str, tuple[float, float, bool]]) -> dict[str, list[tuple[float, float]]]:
@@ -117,6 +118,27 @@ def test_a_resumed_run_is_the_one_that_never_stopped(out: dict[str, Any]) -> Non
     assert resumed["state"] == straight["state"]
 
 
+def test_the_log_has_every_group_and_every_text(out: dict[str, Any]) -> None:
+    """Ours has what was rejected as well; verl's own dump has what trained, and both agree on that."""
+    ours = load(out["folder"] / "log")
+    asked = sorted((prompt, n) for prompt, n in out["filtered"]["asked"])
+    prompt_of = {name: f"q{2 * int(name[5:]) + name.startswith('easy')}" for name in ours.pool.ids}
+    sizes = np.bincount(ours.group_R, minlength=len(ours))
+    assert sorted((prompt_of[str(ours.pool.ids[p])], int(n)) for p, n in zip(ours.prompt_G, sizes, strict=True)) == asked
+    assert len(ours) > ours.kept_G.sum() > 0
+    verls = load(out["folder"] / "dump")
+    trained = [sorted(verls.reward_R[verls.group_R == g].tolist()) for g in range(len(verls))]
+    kept = [sorted(ours.reward_R[ours.group_R == g].tolist()) for g in np.flatnonzero(ours.kept_G == 1)]
+    assert sorted(trained) == sorted(kept)
+
+
+def test_a_resumed_run_goes_on_in_its_log(out: dict[str, Any]) -> None:
+    """The first process had logged one step more than its last whole checkpoint knows of."""
+    ours = load(out["folder"] / "log_resumed")
+    assert sorted(set(ours.step_G.tolist())) == [0, 1, 2, 3]
+    assert len(ours) == len(out["straight"]["asked"])
+
+
 @pytest.mark.parametrize(
     ("case", "says"),
     [
@@ -129,6 +151,7 @@ def test_a_resumed_run_is_the_one_that_never_stopped(out: dict[str, Any]) -> Non
         ("filter", "needs algorithm.filter_groups.enable=false"),
         ("no id", "row 0 has no extra_info.index"),
         ("id twice", "set trainer.v1.sampler.sampler_kwargs.prompt_id to a field that is one"),
+        ("used log", "it has the log of a run"),
         ("other data", "4 prompt(s) were added and 0 removed"),
         ("other recipe", "resume with the recipe of the saved run"),
         ("plain checkpoint", "data.pt of the checkpoint has no curriculum's state"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+CHAT_TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+
 
 def write_rows(path: Path, n: int, **changed: Any) -> Path:
     """Prompts "q0", "q1", ...: by turns hard and easy, numbered in each; ``changed`` fields are the same in all rows."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -25,9 +26,8 @@ from verl.trainer.ppo.v1 import AgentLoopWorkerTQ, PPOTrainerSync
 
 from curricula import CurriculaError
 from tests.tiny import character_tokenizer
-from tests.trainer.integrations.verl_data import write_rows
+from tests.trainer.integrations.verl_data import CHAT_TEMPLATE, write_rows
 
-CHAT = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 ROUNDS = {"recipe": {"budget": {"name": "pilot_commit", "n_pilot": 2, "n_commit": 6}}}
 HOOK = ("pkg://trainer.integrations.verl", "CurriculumReplayBuffer")
 
@@ -166,7 +166,7 @@ def trainer_of(config: Any) -> Any:
     trainer = Noting(config)
     trainer.replay_buffer.poll_interval = 0.02
     trainer.tokenizer, trainer.processor = character_tokenizer(), None
-    trainer.tokenizer.chat_template = CHAT
+    trainer.tokenizer.chat_template = CHAT_TEMPLATE
     trainer._init_dataloader()
     trainer._init_dump_executor()
     trainer.actor_rollout_wg, trainer.checkpoint_manager = Workers(), Engines()
@@ -183,6 +183,8 @@ def fit(config: Any, answer: Any = None, workers: type = Rollouts) -> dict[str, 
     rollouts = workers(config, answer or by_prompt)
     trainer.fit(rollouts)
     curriculum = trainer.replay_buffer.curriculum
+    if trainer.replay_buffer.log is not None:
+        trainer.replay_buffer.log._log.close()
     return {
         "class": type(trainer).__name__,
         "asked": rollouts.asked,
@@ -240,16 +242,29 @@ def runs(folder: Path) -> dict[str, Any]:
     def config(name: str, recipe: Any, *overrides: str, rows: Path = data) -> Any:
         return config_of(folder / name, rows, recipe, *overrides)
 
+    dump = f"trainer.rollout_data_dir={folder}/dump"
     steps = "trainer.total_training_steps={}".format
     out: dict[str, Any] = {
         "unequal": fit(config("unequal", {"recipe": "knapsack", "seed": 3}, steps(5))),
-        "filtered": fit(config("filtered", "nonzero_variance", rows=more)),
+        "filtered": fit(
+            config(
+                "filtered",
+                {"recipe": "nonzero_variance", "log": f"{folder}/log"},
+                dump,
+                rows=more,
+            )
+        ),
         "rounds": fit(config("rounds", ROUNDS, rows=more)),
         "turns": fit(config("turns", "uniform"), in_turns),
         "straight": fit(config("straight", "combined", steps(4))),
     }
-    fit(config("resumed", "combined", steps(2)))
-    out["resumed"] = fit(config("resumed", "combined", steps(4)))
+    logged = {"recipe": "combined", "log": f"{folder}/log_resumed"}
+    fit(config("resumed", logged, steps(3)))
+    shutil.rmtree(
+        folder / "resumed/checkpoints/global_step_3"
+    )  # died before it was whole: the log knows the step, the checkpoint not
+    (folder / "resumed/checkpoints/latest_checkpointed_iteration.txt").write_text("2")
+    out["resumed"] = fit(config("resumed", logged, steps(4)))
     out["checkpoint"] = sorted(path.name for path in (folder / "resumed/checkpoints/global_step_2").iterdir())
     out["refused"] = refusals(folder, config)
     return out
@@ -276,6 +291,7 @@ def refusals(folder: Path, config: Any) -> dict[str, str]:
         "filter": told(lambda: trainer_of(config("a", "uniform", "algorithm.filter_groups.enable=true"))),
         "no id": told(lambda: trainer_of(config("a", "uniform", rows=other))),
         "id twice": told(lambda: trainer_of(config("a", "uniform", rows=twice))),
+        "used log": told(lambda: fit(config("e", {"recipe": "uniform", "log": f"{folder}/log"}))),
         "other data": told(lambda: trainer_of(config("a", "combined", *kept, rows=folder / "more.parquet"))),
         "other recipe": told(lambda: trainer_of(config("a", "uniform", *kept))),
         "plain checkpoint": told(lambda: trainer_of(config("a", "uniform", again[0], again[1](plain)))),

@@ -24,7 +24,7 @@ from verl.utils.dataset.rl_dataset import RLHFDataset, collate_fn
 
 from curricula import CurriculaError
 from tests.tiny import character_tokenizer
-from tests.trainer.integrations.verl_data import write_rows
+from tests.trainer.integrations.verl_data import CHAT_TEMPLATE, write_rows
 
 N = 4  # rollouts of a prompt
 
@@ -38,9 +38,17 @@ class Run:
             "class_name": "CurriculumSampler",
             "curriculum": curriculum,
         }
-        wanted = {"sampler": sampler, "train_batch_size": 4, "dataloader_num_workers": 0, "filter_overlong_prompts": False}
+        wanted = {
+            "sampler": sampler,
+            "train_batch_size": 4,
+            "dataloader_num_workers": 0,
+            "filter_overlong_prompts": False,
+            "return_raw_chat": True,
+        }
         self.config = OmegaConf.create(wanted | {"cache_dir": str(data.parent)} | changed)
-        dataset = RLHFDataset([str(data)], character_tokenizer(), self.config)
+        tokenizer = character_tokenizer()
+        tokenizer.chat_template = CHAT_TEMPLATE
+        dataset = RLHFDataset([str(data)], tokenizer, self.config)
         self.sampler = create_rl_sampler(self.config, dataset)
         self.loader = StatefulDataLoader(
             dataset, batch_size=4, num_workers=0, drop_last=True, collate_fn=collate_fn, sampler=self.sampler
