@@ -1,7 +1,8 @@
-"""Downloads the wheels of trainers whose log writers the tests call, into .cache/writers.
+"""Downloads the wheels of trainers whose log writers and training loops the tests call, into .cache/writers.
 
 They are opened as archives and never installed: nothing of them gets into this environment, their requirements stay away, and of
-their code only the functions that write logs are run. A wheel that is there already is not fetched again.
+their code only the functions that write logs and the classes that adapters extend are run. A wheel that is there already is not
+fetched again.
 
 Exit status: 0 all are there, 3 some cannot be had (the reason is printed); then their tests skip and say so, and fail in CI.
 """
@@ -13,7 +14,9 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[1] / ".cache" / "writers"
-WHEELS = ("verl==0.9.1", "verl==0.7.1", "tinker-cookbook==0.6.1", "trinity-rft==0.6.0")  # 5 MB in all
+HOSTS = ("skyrl==0.3.0", "openrlhf==0.11.2")
+WHEELS = ("verl==0.9.1", "verl==0.7.1", "tinker-cookbook==0.6.1", "trinity-rft==0.6.0", *HOSTS)  # 7 MB in all
+TAGS = {"openrlhf==0.11.2": "cp311-cp311-manylinux1_x86_64"}  # pure Python as well, whatever its name says
 CANNOT = 3
 
 
@@ -28,12 +31,15 @@ def main() -> int:
 def path_of(wheel: str) -> Path:
     """Where the wheel of ``name==version`` lies; all of them are pure Python."""
     name, version = wheel.split("==")
-    return FOLDER / f"{name.replace('-', '_')}-{version}-py3-none-any.whl"
+    return FOLDER / f"{name.replace('-', '_')}-{version}-{TAGS.get(wheel, 'py3-none-any')}.whl"
 
 
 def downloaded(wheel: str) -> bool:
     """Whether pip got the wheel; its words are printed when it did not."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
+    if wheel in TAGS:  # taken whatever Python this is: only its text is read
+        python, abi, platform = TAGS[wheel].split("-")
+        command += ["--implementation", "cp", "--python-version", python[2:], "--abi", abi, "--platform", platform]
     done = subprocess.run([*command, "--only-binary=:all:", "--dest", str(FOLDER), wheel], capture_output=True, text=True)
     if done.returncode:
         print(f"{wheel} cannot be downloaded:\n{done.stderr.strip()[-2000:]}", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""A stand-in: see the README beside it."""
