@@ -376,6 +376,7 @@ def test_mistakes_are_named(model, tmp_path):
     from datasets import Dataset
 
     from tests.trainer import trl_script
+    from trainer.integrations import trl_settings
     from trainer.integrations.trl import CurriculumGRPOTrainer
 
     def make(arguments: dict[str, Any] | None = None, kind: type = CurriculumGRPOTrainer, **config: Any) -> Any:
@@ -395,6 +396,10 @@ def test_mistakes_are_named(model, tmp_path):
         make(per_device_train_batch_size=64, num_generations=2)
     with pytest.raises(CurriculaError, match="sum_then_normalize"):
         make(multi_objective_aggregation="normalize_then_sum")
+    stream = trl_script.rows().to_iterable_dataset()
+    assert stream.column_names == ["prompt", "id", "level"]
+    with pytest.raises(CurriculaError, match="chooses any row at any time, got a IterableDataset"):
+        trl_settings.columns(stream, None, None)
     with pytest.raises(CurriculaError, match="unknown recipe 'dump_ucp'"):
         make({"curriculum": "dump_ucp"})
     with pytest.warns(UserWarning, match=r"save_steps=1 falls inside a generated batch, which lasts 2 steps"):

@@ -60,7 +60,7 @@ def columns(dataset: Any, id_column: str | None, distribution_column: str | None
     Errors: CurriculaError for a stream, and for columns that are not there.
     """
     names = getattr(dataset, "column_names", None)
-    if names is None or not hasattr(dataset, "__getitem__"):
+    if names is None or not hasattr(dataset, "__len__"):  # a stream has no length
         raise CurriculaError(
             f"train_dataset: a curriculum chooses any row at any time, got a {type(dataset).__name__}; give a datasets.Dataset"
         )
