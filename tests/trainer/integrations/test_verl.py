@@ -58,6 +58,7 @@ def test_groups_of_unequal_size_go_through_verl(out: dict[str, Any]) -> None:
     always = {n for prompt in ("q1", "q5") for n in asked_in(run)[prompt][1:]}
     assert always == {2}  # of a prompt that is always solved there is nothing to learn
     assert sum(n for _, n in run["asked"]) == 5 * 16
+    assert sorted(run["validated"]) == [f"q{i}" for i in range(8)]  # verl's own validation, of which nothing is learned
     assert run["left_in_queue"] == 0
 
 

@@ -41,6 +41,7 @@ class Rollouts(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: igno
         self.distillation_enabled = False
         self.background_tasks: set[Any] = set()
         self.asked: list[tuple[str, int]] = []
+        self.validated: list[str] = []
         self.loop = asyncio.new_event_loop()
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
 
@@ -49,7 +50,11 @@ class Rollouts(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: igno
         asyncio.run_coroutine_threadsafe(rows, self.loop).result()
 
     async def _run_prompt(self, prompt: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        self.asked.append((prompt["raw_prompt"][0]["content"], int(prompt.get("__rollout_n__", 0))))
+        text = prompt["raw_prompt"][0]["content"]
+        if kwargs["trajectory"]["validate"]:
+            self.validated.append(text)
+        else:
+            self.asked.append((text, int(prompt.get("__rollout_n__", 0))))
         await super()._run_prompt(prompt, *args, **kwargs)
 
     async def _run_agent_loop(self, sampling: Any, trajectory: Any, *, session_id: int, trace: bool = False, **prompt: Any) -> None:
@@ -188,6 +193,7 @@ def fit(config: Any, answer: Any = None, workers: type = Rollouts) -> dict[str, 
     return {
         "class": type(trainer).__name__,
         "asked": rollouts.asked,
+        "validated": rollouts.validated,
         "updates": trainer.actor_rollout_wg.updates,
         "verls": trainer.verls,
         "metrics": curriculum.metrics(),
@@ -245,7 +251,7 @@ def runs(folder: Path) -> dict[str, Any]:
     dump = f"trainer.rollout_data_dir={folder}/dump"
     steps = "trainer.total_training_steps={}".format
     out: dict[str, Any] = {
-        "unequal": fit(config("unequal", {"recipe": "knapsack", "seed": 3}, steps(5))),
+        "unequal": fit(config("unequal", {"recipe": "knapsack", "seed": 3}, steps(5), "trainer.test_freq=5")),
         "filtered": fit(
             config(
                 "filtered",
