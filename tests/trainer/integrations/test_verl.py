@@ -127,6 +127,9 @@ def test_the_log_has_every_group_and_every_text(out: dict[str, Any]) -> None:
     sizes = np.bincount(ours.group_R, minlength=len(ours))
     assert sorted((prompt_of[str(ours.pool.ids[p])], int(n)) for p, n in zip(ours.prompt_G, sizes, strict=True)) == asked
     assert len(ours) > ours.kept_G.sum() > 0
+    command = [sys.executable, "-m", "trainer.cli", "replay", str(out["folder"] / "log"), "--policy", "dump_ucb"]
+    done = subprocess.run(command, cwd=out["folder"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     verls = load(out["folder"] / "dump")
     trained = [sorted(verls.reward_R[verls.group_R == g].tolist()) for g in range(len(verls))]
     kept = [sorted(ours.reward_R[ours.group_R == g].tolist()) for g in np.flatnonzero(ours.kept_G == 1)]
