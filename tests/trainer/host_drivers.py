@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ray import cloudpickle
 
 from curricula import Curriculum, Feedback
 from curricula.hosting import load, outcome_of, pool_of, prompt_id, save
@@ -186,7 +187,7 @@ def _skyrl_config(run: Run) -> Any:
         critic=Namespace(model=Namespace(path=None)),
         algorithm=algorithm,
         train_batch_size=BATCH,
-        epochs=9,
+        epochs=run.settings.get("epochs", 9),
         max_training_steps=run.steps.stop,
         seed=0,
         resume_mode="latest" if run.steps.start else "none",
@@ -227,7 +228,7 @@ def openrlhf(run: Run) -> Ran:
         host.prepare_datasets = lambda *_: (SimpleNamespace(dataset=given), None, 99)
         host.get_tokenizer = host.RemoteExperienceMaker = lambda *_, **__: None
         adapter.plug_in(run.recipe, by_datasource=True)
-        step_now = [run.steps.start]
+        step_now, evaluating = [run.steps.start], [False]
 
         class Engine:
             """One engine, which answers as OpenRLHF's executor does."""
@@ -239,19 +240,25 @@ def openrlhf(run: Run) -> Ran:
 
             def _answers(self, prompt: str, label: str, num_samples: int, **_: Any) -> list[dict[str, Any]]:
                 assert num_samples == GROUP_SIZE
-                ran.prompts += [[]] * (step_now[0] + 1 - run.steps.start - len(ran.prompts))
-                ran.prompts[-1] = [*ran.prompts[-1], prompt]
+                if not evaluating[0]:
+                    ran.prompts += [[]] * (step_now[0] + 1 - run.steps.start - len(ran.prompts))
+                    ran.prompts[-1] = [*ran.prompts[-1], prompt]
                 same = {"prompt": prompt, "label": label, "observation_tokens": [1] * 8, "action_ranges": [(3, 8)]}
                 rewards = rewards_of(prompt, step_now[0])
                 return [same | {"reward": reward, "scores": reward, "rollout_log_probs": None} for reward in rewards]
 
-        trainer = host.PPOTrainer.__ray_metadata__.modified_class(
+        in_actor = cloudpickle.loads(cloudpickle.dumps(host.PPOTrainer.__ray_metadata__.modified_class))  # as Ray sends it there
+        trainer = in_actor(
             "model", strategy, checkpoints, None, None, None, [Engine()], max_len=64, max_new_tokens=32
         )
         trainer.broadcast_to_vllm = lambda: None
 
         def train_step(experiences: Any, global_step: int) -> Any:
             ran.trained.append(list(dict.fromkeys(prompt for one in experiences for prompt in one.prompts)))
+            evaluating[0] = True
+            trainer.samples_generator.eval_dataloader = [([""], [row["prompt"]], [""], [None]) for row in run.rows[:3]]
+            assert len(trainer.samples_generator.generate_eval_samples()) == 3 * GROUP_SIZE
+            evaluating[0] = False
             step_now[0] += 1
             return {}, global_step + 1
 
@@ -300,7 +307,7 @@ def _openrlhf_args(run: Run) -> Any:
             advantage=advantage,
             kl=Namespace(target=None, init_coef=0),
         ),
-        train=Namespace(seed=0, num_episodes=9),
+        train=Namespace(seed=0, num_episodes=run.settings.get("epochs", 9)),
         eval=Namespace(steps=-1),
         ckpt=Namespace(save_steps=1, path=str(run.folder), load_enable=run.steps.start > 0, best_metric_key=""),
         logger=Namespace(logging_steps=1, wandb=Namespace(key=None), tensorboard_dir=None),

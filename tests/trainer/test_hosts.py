@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,17 @@ def test_dropped_groups_are_fed_back_and_no_prompt_is_drawn_twice_in_a_step(driv
     finished = {prompt for generated in ran.prompts for prompt in generated}
     assert ran.metrics["n_seen_prompts"] == len(finished)  # the curriculum has learned from every one of them
     assert ran.metrics["n_stray_groups"] == 0
+    if driver in (drivers.skyrl, drivers.openrlhf):
+        assert ran.metrics["n_lost_groups"] == 0  # what was drawn was generated; slime throws oversampled groups away
+
+
+@pytest.mark.parametrize("driver", [drivers.skyrl, drivers.openrlhf])
+def test_a_resumed_epoch_has_no_more_prompts_than_were_left_of_it(driver: Any, tmp_path: Path) -> None:
+    once = {"epochs": 1}
+    first = driver(Run("mopps", range(4), tmp_path, settings=once))
+    rest = driver(Run("mopps", range(4, 20), tmp_path, settings=once))
+    assert len(first.prompts) == 4
+    assert len(rest.prompts) == 2  # 24 prompts, 4 a batch
 
 
 @pytest.mark.parametrize("entry", PRIMES)
@@ -202,6 +214,21 @@ def test_slime_goes_on_with_groups_that_were_cut_short(entry: str, tmp_path: Pat
         assert data.groups.metrics()["n_open_groups"] == 0
         assert data.groups.metrics()["n_seen_prompts"] == len(drawn | {group[0].prompt for group in groups})
         assert data.groups.metrics()["n_repeated_groups"] == 0
+
+
+@pytest.mark.parametrize("entry", SLIMES)
+def test_a_rollout_that_slime_splits_into_samples_counts_once(entry: str, tmp_path: Path) -> None:
+    settings = {"filter": "trainer.integrations.slime.keep_group"}
+    with drivers.slime_adapter(entry) as adapter:
+        data = drivers.slime_data(adapter, Run("nonzero_variance", range(1), tmp_path, settings=settings))
+        group = data.get_samples(1)[0]
+        parts = [[copy.deepcopy(sample), sample] for sample in group]  # two turns each; the last one has the reward
+        finish([part[0] for part in parts], [0.0] * GROUP_SIZE)
+        finish(group, [0.0, 1.0, 1.0, 1.0])
+        assert adapter.keep_group(data.args, parts).keep
+        adapter.take_back(data.args, [parts], data.get_samples)
+        belief = data.groups.curriculum.estimate(data.groups.curriculum.pool.ids.tolist().index(group[0].metadata["id"]))
+        assert belief.alpha_B[0] - belief.beta_B[0] == pytest.approx(2.0)  # three right, one wrong
 
 
 @pytest.mark.parametrize("entry", SLIMES)
