@@ -26,7 +26,7 @@ import torch
 from ray import cloudpickle
 
 from curricula import Curriculum, Feedback
-from curricula.hosting import load, outcome_of, pool_of, prompt_id, save
+from curricula.hosting import load, outcome_of, pool_of, save
 from tests.trainer.host_code import importable, wheel
 
 GROUP_SIZE, BATCH = 4, 4
@@ -45,8 +45,9 @@ PRIME_RL = {
 
 
 def rows(n: int = 24) -> list[dict[str, Any]]:
-    prompts = [f"question {i}" for i in range(n)]
-    return [{"prompt": prompt, "id": prompt_id(prompt), "level": f"level {i % 3}"} for i, prompt in enumerate(prompts)]
+    prompts, levels = [f"question {i}" for i in range(n)], [f"level {i % 3}" for i in range(n)]
+    ids = pool_of(prompts, None, levels).ids.tolist()  # as the pool makes them of the texts: OpenRLHF has no others
+    return [{"prompt": p, "id": id, "level": level} for p, id, level in zip(prompts, ids, levels, strict=True)]
 
 
 def rewards_of(prompt: str, step: int) -> list[float]:
@@ -248,9 +249,7 @@ def openrlhf(run: Run) -> Ran:
                 return [same | {"reward": reward, "scores": reward, "rollout_log_probs": None} for reward in rewards]
 
         in_actor = cloudpickle.loads(cloudpickle.dumps(host.PPOTrainer.__ray_metadata__.modified_class))  # as Ray sends it there
-        trainer = in_actor(
-            "model", strategy, checkpoints, None, None, None, [Engine()], max_len=64, max_new_tokens=32
-        )
+        trainer = in_actor("model", strategy, checkpoints, None, None, None, [Engine()], max_len=64, max_new_tokens=32)
         trainer.broadcast_to_vllm = lambda: None
 
         def train_step(experiences: Any, global_step: int) -> Any:

@@ -49,9 +49,7 @@ def test_a_host_plans_and_learns_as_a_plain_loop_does(driver: Any, tmp_path: Pat
     for recipe in RECIPES:
         want = drivers.plain(Run(recipe, range(8), tmp_path / f"{recipe} plain"))
         got = driver(Run(recipe, range(8), tmp_path / recipe))
-        assert got.prompts == want.prompts, (
-            recipe
-        )  # which prompts, in which order, step by step; 8 x 4 is more than one epoch of 24
+        assert got.prompts == want.prompts, recipe  # which, in which order, step by step; 8 x 4 is more than one epoch of 24
         same_state(got, want)
 
 

@@ -5,7 +5,7 @@ prime-rl's configuration accepts its own samplers and gates alone, so its orches
     # my_orchestrator.py, run wherever prime-rl's `orchestrator` command would be
     from trainer.integrations.prime_rl import plug_in
 
-    plug_in("mopps", n_groups=64, distribution=lambda task: task.data.info["level"])
+    plug_in("mopps", n_groups=64, distribution=lambda task: task.data.level)
     from prime_rl.orchestrator.orchestrator import main
 
     main()
