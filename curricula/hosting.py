@@ -7,7 +7,6 @@ which rollout goes into which place of its batch, and with which advantage. Stat
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +23,7 @@ from curricula.fold import join
 from curricula.groups import counts
 from curricula.recipes import Recipe
 from curricula.refill import wanted_groups
+from curricula.rows import id_from_text, prompt_content
 from curricula.types import (
     Bools,
     CurriculaError,
@@ -46,17 +46,22 @@ _HOST = "host."  # keys of the host's own facts in that file
 # --- prompts ----------------------------------------------------------------------------------------------------------------------
 
 
-def prompt_id(prompt: Any) -> str:
-    """An id that stays the same as long as the prompt's text or chat messages do: 16 hexadecimal digits.
+def prompt_id(prompt: Any, distribution: str = "all") -> str:
+    """The id that prompt files and imported logs give to the same text or chat messages in the same distribution.
 
     >>> prompt_id("2+2=") == prompt_id("2+2="), prompt_id("2+2=") == prompt_id([{"role": "user", "content": "2+2="}])
     (True, False)
     """
     try:
-        text = json.dumps(prompt, sort_keys=True)
+        json.dumps(prompt)  # what has no text has no id that stays
     except TypeError as error:
         raise CurriculaError(f"prompt id: a prompt is no text and no chat messages ({error}); name a column with an id") from None
-    return hashlib.blake2b(text.encode("ascii"), digest_size=8).hexdigest()
+    content = prompt_content(prompt)
+    if content is None:
+        raise CurriculaError(
+            f"prompt id: expected a text or chat messages with role and content, got {str(prompt)[:80]!r}; name a column with an id"
+        )
+    return id_from_text(distribution, content)
 
 
 def pool_of(prompts: Iterable[Any], ids: Sequence[Any] | None = None, distributions: Sequence[Any] | None = None) -> PromptPool:
@@ -64,7 +69,9 @@ def pool_of(prompts: Iterable[Any], ids: Sequence[Any] | None = None, distributi
 
     Errors: CurriculaError when two rows have the same id or, without ids, the same prompt.
     """
-    names = [prompt_id(prompt) for prompt in prompts] if ids is None else [str(one) for one in ids]
+    rows = list(prompts)
+    groups = ["all"] * len(rows if ids is None else ids) if distributions is None else [str(one) for one in distributions]
+    names = [prompt_id(*row) for row in zip(rows, groups, strict=True)] if ids is None else [str(one) for one in ids]
     if ids is None and len(set(names)) < len(names):
         first: dict[str, int] = {}
         a, b = next((first[name], i) for i, name in enumerate(names) if first.setdefault(name, i) != i)
@@ -72,7 +79,7 @@ def pool_of(prompts: Iterable[Any], ids: Sequence[Any] | None = None, distributi
             f"prompt ids: rows {a} and {b} of the data set have the same prompt, so their texts are no ids "
             f"({len(names) - len(set(names))} such rows); name a column with an id of its own for each row, or drop the repeats"
         )
-    return PromptPool.from_columns(names, ["all"] * len(names) if distributions is None else [str(one) for one in distributions])
+    return PromptPool.from_columns(names, groups)
 
 
 def curriculum_of(recipe: str | Recipe | Curriculum, pool: PromptPool, seed: int) -> Curriculum:

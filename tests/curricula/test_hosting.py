@@ -23,6 +23,7 @@ from curricula.hosting import (
     prompt_id,
     save,
 )
+from curricula.rows import id_from_text
 
 HOST = Host("demo", group_size=4, n_groups=3, max_tokens=64)
 
@@ -188,3 +189,11 @@ def test_a_curriculum_of_other_prompts_is_refused():
     assert curriculum_of(made, pool(), seed=0) is made
     with pytest.raises(CurriculaError, match="it was made for 24 prompts"):
         curriculum_of(made, pool(25), seed=0)
+
+
+def test_ids_are_those_of_prompt_files_and_imported_logs():
+    chat = [{"role": "user", "content": "2+2="}]
+    assert pool_of([chat, "3+4="], distributions=["add", "all"]).ids.tolist() == [
+        id_from_text("add", chat),
+        id_from_text("all", "3+4="),
+    ]
