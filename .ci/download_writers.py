@@ -15,7 +15,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parents[1] / ".cache" / "writers"
 HOSTS = ("skyrl==0.3.0", "openrlhf==0.11.2")
-WHEELS = ("verl==0.9.1", "verl==0.7.1", "tinker-cookbook==0.6.1", "trinity-rft==0.6.0", *HOSTS)  # 7 MB in all
+WHEELS = ("verl==0.9.1", "verl==0.7.1", "tinker-cookbook==0.6.1", "trinity-rft==0.6.0", *HOSTS)  # 6 MB in all
 TAGS = {"openrlhf==0.11.2": "cp311-cp311-manylinux1_x86_64"}  # pure Python as well, whatever its name says
 CANNOT = 3
 
