@@ -292,8 +292,19 @@ def estimate(
         value_T = _by_step(weight_G * value_G, logged.step_G) / target.size_T
     mass_T = _by_step(weight_G, logged.step_G) / target.size_T if method == "snips" else np.ones(len(value_T))
     value = float(value_T.sum() / mass_T.sum())
-    half, error = half_width((value_T - value * mass_T) / mass_T.mean(), confidence)
+    half, error = (width * _missed(seen) for width in half_width((value_T - value * mass_T) / mass_T.mean(), confidence))
     return Value(method, value, value - half, value + half, error, confidence, seen)
+
+
+def _missed(seen: Overlap) -> float:
+    """Factor on the interval where the log drew fewer of the large weights than such logs do on average, 1 where it did not (ours).
+
+    Rare large weights carry much of the variance; a log that missed them shows too little of it. The root of expected over drawn
+    squared weights, where what is expected is known.
+    """
+    if not seen.expected_groups or seen.mass <= 0:
+        return 1.0
+    return math.sqrt(max(seen.effective_groups / seen.expected_groups / seen.mass**2, 1.0))
 
 
 def half_width(residual_T: Floats, confidence: float) -> tuple[float, float]:
