@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import importlib
 import io
 import json
 import os
+import tempfile
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +29,7 @@ from ray import cloudpickle
 
 from curricula import Curriculum, Feedback
 from curricula.hosting import load, outcome_of, pool_of, save
+from tests.tiny import save_tiny_model
 from tests.trainer.host_code import importable, wheel
 
 GROUP_SIZE, BATCH = 4, 4
@@ -94,6 +97,56 @@ def plain(run: Run) -> Ran:
         ran.prompts.append(prompts)
     save(run.folder, curriculum, {})
     ran.state = curriculum.state_dict()
+    return ran
+
+
+# --- TRL: its trainer on a tiny model; only the rewards are made -----------------------------------------------------------------
+
+
+@functools.cache
+def _tiny_model() -> str:
+    return str(save_tiny_model(Path(tempfile.mkdtemp(prefix="hosts-")), hidden=32, layers=1))
+
+
+def trl(run: Run) -> Ran:
+    import datasets
+    from trl import GRPOConfig
+
+    from trainer.integrations.trl import CurriculumGRPOTrainer
+
+    ran, trainers = Ran(), []
+
+    def reward(prompts: list[str], **_: Any) -> list[float]:
+        chosen = prompts[::GROUP_SIZE]
+        ran.prompts.append(chosen)
+        return [r for prompt in chosen for r in rewards_of(prompt, trainers[0].state.global_step)]
+
+    config = GRPOConfig(
+        output_dir=str(run.folder),
+        seed=0,
+        per_device_train_batch_size=BATCH * GROUP_SIZE,
+        num_generations=GROUP_SIZE,
+        max_completion_length=4,
+        max_steps=run.steps.stop,
+        save_steps=run.steps.stop,
+        logging_steps=1000,
+        report_to=[],
+        use_cpu=True,
+        bf16=False,
+        disable_tqdm=True,
+    )
+    trainers.append(
+        CurriculumGRPOTrainer(
+            _tiny_model(),
+            reward,
+            config,
+            train_dataset=datasets.Dataset.from_list(run.rows),
+            curriculum=run.recipe,
+            distribution_column="level",
+        )
+    )
+    trainers[0].train(resume_from_checkpoint=bool(run.steps.start) or None)
+    ran.state = trainers[0].curriculum.state_dict()
     return ran
 
 

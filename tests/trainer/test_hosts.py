@@ -37,6 +37,8 @@ DRIVERS = [  # a host joins by one line: a function from a Run to a Ran
     *(pytest.param(functools.partial(drivers.prime_rl, entry=e.values[0]), marks=e.marks, id=e.id) for e in PRIMES),
 ]
 
+WITH_TRL = [pytest.param(drivers.trl, id="trl"), *DRIVERS]  # which can do more than the others, see test_trl.py
+
 
 def same_state(a: Ran, b: Ran) -> None:
     assert a.state.keys() == b.state.keys()
@@ -44,7 +46,7 @@ def same_state(a: Ran, b: Ran) -> None:
         np.testing.assert_array_equal(value, b.state[key], key)
 
 
-@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("driver", WITH_TRL)
 def test_a_host_plans_and_learns_as_a_plain_loop_does(driver: Any, tmp_path: Path) -> None:
     for recipe in RECIPES:
         want = drivers.plain(Run(recipe, range(8), tmp_path / f"{recipe} plain"))
@@ -59,7 +61,7 @@ def test_the_runs_above_could_differ(tmp_path: Path) -> None:
     assert len({str(prompts) for prompts in runs.values()}) == len(runs)
 
 
-@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("driver", WITH_TRL)
 def test_a_resumed_run_is_the_run_that_never_stopped(driver: Any, tmp_path: Path) -> None:
     whole = driver(Run("mopps", range(6), tmp_path / "whole"))
     first = driver(Run("mopps", range(3), tmp_path / "parts"))
