@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from curricula import Curriculum, Feedback, PromptPool
+from curricula.hosting import outcome_of
 from replay.sources import load
 from tests.trainer.integrations.verl_packages import environment
 
@@ -60,6 +62,23 @@ def test_groups_of_unequal_size_go_through_verl(out: dict[str, Any]) -> None:
     assert sum(n for _, n in run["asked"]) == 5 * 16
     assert sorted(run["validated"]) == [f"q{i}" for i in range(8)]  # verl's own validation, of which nothing is learned
     assert run["left_in_queue"] == 0
+
+
+def test_the_plans_are_those_of_a_plain_loop(out: dict[str, Any]) -> None:
+    """The same recipe and rewards without verl: the same prompts and sizes in the same order, and the same state in the end."""
+    run = out["unequal"]
+    pool = PromptPool.from_columns(run["ids"], [name.partition("/")[0] for name in run["ids"]])
+    curriculum, asked = Curriculum.from_recipe("knapsack", pool, seed=3), []
+    for step in range(5):
+        plan = curriculum.plan(step, 4, 16)
+        asked += [(f"q{row}", n) for row, n in zip(plan.selection.prompt_B.tolist(), plan.n_rollouts_B.tolist(), strict=True)]
+        drawn = [(int(row) % 4, i) for row, n in zip(plan.selection.prompt_B, plan.n_rollouts_B, strict=True) for i in range(n)]
+        reward_R = [float((False, True, i % 2 == 0, i % 4 == 0)[kind]) for kind, i in drawn]
+        outcome = outcome_of(plan, reward_R, [3 + i for _, i in drawn], np.zeros(len(drawn), bool), step, (0.0, 1.0))
+        curriculum.update(Feedback(outcome, curriculum.judge(outcome)))
+    assert [tuple(one) for one in run["asked"]] == asked
+    state = {name: np.asarray(value).tolist() for name, value in curriculum.state_dict().items() if not name.startswith("meta.")}
+    assert state == run["state"]
 
 
 @pytest.mark.parametrize("name", ["unequal", "filtered", "turns"])
