@@ -109,6 +109,46 @@ HOSTS = {
             ),
         },
     ),
+    "trl": Host(
+        "trl",
+        "1.16.0",
+        {
+            "trl/trainer/grpo_trainer.py": (
+                Hook(
+                    "GRPOTrainer._generate_and_score_completions", "self, inputs", ("self._generate(", "self._calculate_rewards(")
+                ),
+                Hook("GRPOTrainer._generate", "self, prompts"),
+                Hook("GRPOTrainer._calculate_rewards", "self, inputs, prompts, completions, completion_ids_list"),
+                Hook(
+                    "GRPOTrainer", None, ('"tool_mask"', "self._pending_extra_logs", "num_items_in_batch", "frac_reward_zero_std")
+                ),
+            ),
+        },
+    ),
+    "skyrl": Host(
+        "skyrl",
+        "0.3.0",
+        {
+            "skyrl/train/trainer.py": (
+                Hook("RayPPOTrainer._build_train_dataloader_and_compute_training_steps", "self", ("self.train_dataloader",)),
+                Hook("RayPPOTrainer.generate", "self, input_batch"),
+                Hook("RayPPOTrainer.convert_to_training_input", "self, generator_output, uids"),
+                Hook("RayPPOTrainer.load_checkpoints", "self", ("self.train_dataloader.load_state_dict(",)),
+                Hook("RayPPOTrainer.train", "self", ("self.generate(", "self.convert_to_training_input(")),
+            ),
+        },
+    ),
+    "openrlhf": Host(
+        "openrlhf",
+        "0.11.2",
+        {
+            "openrlhf/trainer/ppo_trainer.py": (Hook("PPOTrainer"),),
+            "openrlhf/trainer/ppo_utils/samples_generator.py": (
+                Hook("SamplesGenerator.generate_samples"),
+                Hook("SamplesGenerator._process_response_into_experience", "self, response, **generate_kwargs", ('response["',)),
+            ),
+        },
+    ),
 }
 
 
@@ -158,8 +198,10 @@ def reader(path: Path) -> Read:
     if path.is_dir():
         return lambda file: (path / file).read_text() if (path / file).is_file() else None
     archive = zipfile.ZipFile(path)
-    names = set(archive.namelist())
-    return lambda file: archive.read(file).decode() if file in names else None
+    names = {
+        name.partition(".data/purelib/")[2] or name: name for name in archive.namelist()
+    }  # wheels that are not pure have it so
+    return lambda file: archive.read(names[file]).decode() if file in names else None
 
 
 def downloaded(wheel: str, version: str | None, folder: Path) -> Path:

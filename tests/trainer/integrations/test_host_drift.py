@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from benchmarks.host_drift import HOSTS, drift, main, reader
+from tests.trainer.host_code import wheel
 from tests.trainer.integrations.verl_packages import CACHE, environment
 
 
@@ -20,6 +22,18 @@ def test_the_release_that_we_test_has_all_hooks(read: Callable[[str], str | None
     assert drift(HOSTS["verl"], read) == []
     environment("verl-0.7.1")
     assert main(["verl_sampler", "--path", str(CACHE / "verl-0.7.1")]) == 0
+    assert "all hooks are there" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("host", ["skyrl", "openrlhf"])
+def test_wheels_of_other_hosts_have_all_hooks(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([host, "--path", str(wheel(host))]) == 0
+    assert "all hooks are there" in capsys.readouterr().out
+
+
+def test_trl_as_it_is_installed_has_all_hooks(capsys: pytest.CaptureFixture[str]) -> None:
+    trl = pytest.importorskip("trl", reason="needs TRL: pip install 'rl-curricula[trl]'")
+    assert main(["trl", "--path", str(Path(trl.__file__).parents[1])]) == 0
     assert "all hooks are there" in capsys.readouterr().out
 
 
