@@ -16,7 +16,7 @@ from trainer.schedules.shape import register
 class Table:
     """Multipliers at even distances over the run after the warm-up, straight lines between them.
 
-    What a refined schedule (arXiv 2310.07831, `trainer.schedules.refine`) is kept as: another horizon stretches it.
+    What a refined schedule (arXiv 2310.07831, `trainer.schedules.refine.refined`) is kept as: another horizon stretches it.
     """
 
     multipliers: tuple[float, ...] = (1.0, 0.0)
