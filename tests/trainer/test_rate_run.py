@@ -14,6 +14,7 @@ from rollout.log import read_log
 from tests.trainer.recipes import simulated
 from trainer import checkpoint
 from trainer.loop import run
+from trainer.report import write_report
 
 SCHEDULES: dict[str, dict[str, Any]] = {
     "information": {"name": "wsd", "peak": 0.3, "decay": 0.3, "warmup": 0.1, "clock": "informative_rollouts"},
@@ -66,6 +67,15 @@ def test_the_information_clock_ends_with_the_run_and_follows_live_groups(tmp_pat
     assert clocks[0] == 0
     assert facts["rate"]["clock"][0] == pytest.approx(1.0)
     assert facts["rate"]["updates"] == 10
+
+
+def test_the_report_shows_what_made_the_rate(tmp_path: Path) -> None:
+    recipe = simulated(tmp_path / "run", schedule=SCHEDULES["scales"], run__n_steps=4, run__checkpoint_every=4)
+    run(recipe)
+    page = write_report(recipe.folder).read_text()
+    assert 'aria-label="what made the learning rate"' in page
+    for name in ("batch coupling", "guard", "length surge"):
+        assert f"</i>{name}</li>" in page
 
 
 def test_what_the_learner_does_not_report_is_refused_before_anything_starts(tmp_path: Path) -> None:

@@ -166,10 +166,14 @@ def _curriculum(run: RunData) -> str:
 
 
 def _learning(run: RunData) -> str:
-    return (
-        html.section("Learner", "Steps without an update have no loss and no gradient.", html.figure(pictures.learning(run.steps)))
-        if run.steps
-        else ""
+    if not run.steps:
+        return ""
+    causes, legend = pictures.rate(run.steps)
+    return html.section(
+        "Learner",
+        "Steps without an update have no loss and no gradient, and do not move the learning rate's clock.",
+        html.figure(pictures.learning(run.steps)),
+        html.figure(causes, "The rate is the peak times the schedule times the smallest of the scales.", legend),
     )
 
 

@@ -98,6 +98,22 @@ def learning(steps: Steps) -> str:
         return svg(figure, "learning rate, loss and gradient norm")
 
 
+def rate(steps: Steps) -> tuple[str, list[tuple[str, str]]]:
+    """What made the learning rate: how far its clock has come, and what multiplies the peak; with its legend."""
+    if not any("lr/clock" in record.metrics for record in steps):
+        return "", []
+    names = ["lr/multiplier", *sorted({name for record in steps for name in record.metrics if name.startswith("lr/scale/")})]
+    colours = [ACCENT, *ordered_colours(len(names))[1:]]
+    with picture(2, (WIDE[0], 2.4)) as (figure, (clock, causes)):
+        clock.plot(_at(steps), thinned(_metric(steps, "lr/clock")), color=ACCENT)
+        _share_axis(clock, "the rate's clock, share of its horizon")
+        for name, colour in zip(names, colours, strict=True):
+            causes.plot(_at(steps), thinned(_metric(steps, name)), color=colour)
+        _share_axis(causes, "what multiplies the peak")
+        words = ["schedule", *(name.removeprefix("lr/scale/").replace("_", " ") for name in names[1:])]
+        return svg(figure, "what made the learning rate"), list(zip(words, colours, strict=True))
+
+
 def signal(steps: Steps) -> str:
     """Share of generated groups that carry a signal, and of those that entered the update."""
     with picture(size=HALF) as (figure, (axis,)):
@@ -196,6 +212,10 @@ def _share_axis(axis: Axes, title: str) -> None:
 def _at(steps: Steps) -> Floats:
     """Where the thinned points lie."""
     return thinned(column(steps, lambda record: record.step))
+
+
+def _metric(steps: Steps, name: str) -> Floats:
+    return column(steps, lambda record: record.metrics.get(name, np.nan))
 
 
 def _warm_colours(n: int) -> list[str]:
