@@ -442,16 +442,7 @@ def take_rollouts(feedback: Feedback, rollout: np.ndarray) -> Feedback:
     """A feedback with only these rollouts, in this order."""
     outcome, verdict = feedback.outcome, feedback.verdict
     return Feedback(
-        replace(
-            outcome,
-            group_R=outcome.group_R[rollout],
-            reward_R=outcome.reward_R[rollout],
-            status_R=outcome.status_R[rollout],
-            n_tokens_R=outcome.n_tokens_R[rollout],
-            policy_version_R=outcome.policy_version_R[rollout],
-            n_turns_R=outcome.n_turns_R[rollout],
-            cut_score_RS=outcome.cut_score_RS[rollout],
-        ),
+        outcome.take(rollout),
         replace(verdict, carries_gradient_R=verdict.carries_gradient_R[rollout]),
         None if feedback.advantage_R is None else feedback.advantage_R[rollout],
     )

@@ -455,6 +455,11 @@ class Outcome:
         table.flags.writeable = False
         object.__setattr__(self, "cut_score_RS", table)
 
+    def take(self, rollout: Ints) -> Outcome:
+        """The outcome with these rollouts alone, in this order; its groups stay."""
+        columns = ("group_R", "reward_R", "status_R", "n_tokens_R", "policy_version_R", "n_turns_R", "cut_score_RS")
+        return replace(self, **{name: getattr(self, name)[rollout] for name in columns})
+
     def _refuse_bad_rewards(self) -> None:
         low, high = self.reward_range
         with np.errstate(over="ignore"):

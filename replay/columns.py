@@ -19,7 +19,7 @@ from rollout.log_fields import Record, checked
 
 NEEDED = ("step", "attempt", "round", "prompt", "distribution", "propensity", "probability", "kept")
 NEEDED_R = ("rewards", "statuses", "n_tokens", "versions")
-_STATUS = {status.name.lower(): int(status) for status in Status}
+STATUS = {status.name.lower(): int(status) for status in Status}
 
 
 class GroupColumns(NamedTuple):
@@ -100,7 +100,7 @@ def _group_columns(groups: Any) -> GroupColumns:
     names, distribution_B = _codes(groups.column("distribution"))
     _, first = np.unique(prompt_B, return_index=True)
     statuses, status_R = _codes(groups.column("statuses").flatten())
-    code = np.array([_STATUS[status] for status in statuses], dtype=np.uint8)
+    code = np.array([STATUS[status] for status in statuses], dtype=np.uint8)
     return GroupColumns(
         prompts=prompts,
         distributions=[names[k] for k in distribution_B[first].tolist()],

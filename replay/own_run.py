@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 
 from curricula.types import CurriculaError, PromptPool, Status
-from replay.columns import GroupColumns, logged
+from replay.columns import STATUS, GroupColumns, logged
 from replay.types import Lack, LoggedRun
 from rollout.log import ROLLOUTS
-
-STATUS = {status.name.lower(): int(status) for status in Status}
 
 
 def log_folder(path: Path) -> Path | None:

@@ -64,14 +64,4 @@ def _shuffled(seed: int, logged: Outcome) -> tuple[Ints, Ints]:
 
 def _first(logged: Outcome, order_R: Ints, rank_R: Ints, n_B: Ints) -> Outcome:
     """The outcome with the first n rollouts of every group."""
-    taken = order_R[rank_R < n_B[logged.group_R[order_R]]]
-    return replace(
-        logged,
-        group_R=logged.group_R[taken],
-        reward_R=logged.reward_R[taken],
-        status_R=logged.status_R[taken],
-        n_tokens_R=logged.n_tokens_R[taken],
-        policy_version_R=logged.policy_version_R[taken],
-        n_turns_R=logged.n_turns_R[taken],
-        cut_score_RS=logged.cut_score_RS[taken],
-    )
+    return logged.take(order_R[rank_R < n_B[logged.group_R[order_R]]])

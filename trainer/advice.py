@@ -15,7 +15,7 @@ from replay.advise.finding import Severity
 from replay.advise.intervals import clusters, has_steps
 from replay.sources import load
 from replay.types import Lack, LoggedRun
-from trainer import strict_yaml
+from trainer.log_format import format_of
 
 STYLE: dict[Severity, str] = {"high": "bold red", "medium": "yellow", "low": "cyan", "not estimable": "dim"}
 CAVEATS: dict[Lack, str] = {
@@ -30,7 +30,7 @@ CLAIM = (
 
 def advise_command(log: Path, format: str | None, as_json: bool, console: Console) -> None:
     """Load the log, print what there is to say."""
-    run = load(log, None if format is None else strict_yaml.load(format, "--format"))
+    run = load(log, format_of(format))
     findings = advise(run)
     if as_json:
         print(json.dumps(advice_json(run, findings), indent=2, ensure_ascii=False))

@@ -135,7 +135,9 @@ def replay(
     policies: Annotated[
         list[str] | None, typer.Option("--policy", metavar="RECIPE", help="Recipe name or file; repeatable.")
     ] = None,
-    log_format: Annotated[str | None, typer.Option("--format", help="Format of the log; by default it is detected.")] = None,
+    log_format: Annotated[
+        str | None, typer.Option("--format", help="Its format where it is not detected: a name, or YAML {name: ..., ...}.")
+    ] = None,
     rollouts: Annotated[int | None, typer.Option(help="Rollouts per group that a recipe may spend; by default the log's.")] = None,
     possible: Annotated[
         bool, typer.Option("--possible", help="Recipes choose only among what the log could have chosen at that step.")
@@ -160,12 +162,15 @@ def twin(  # noqa: PLR0913 - every option is one decision of the user
     anyway: Annotated[bool, typer.Option("--anyway", help="Run on even where the hold-out check failed.")] = False,
     draws: Annotated[int, typer.Option(help="Draws of the fitted parameters.")] = 20,
     seeds: Annotated[int, typer.Option(help="Runs per draw.")] = 2,
-    log_format: Annotated[str | None, typer.Option("--format", help="Format of the log; by default it is detected.")] = None,
+    log_format: Annotated[
+        str | None, typer.Option("--format", help="Its format where it is not detected: a name, or YAML {name: ..., ...}.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results; by default a new one, runs/twin.")] = None,
     processes: Annotated[int, typer.Option(help="Runs at a time.")] = 2,
 ) -> None:
     """SIMULATION: fit a learner to a log, check it on the second half, run recipes forward; no evidence about your model."""
-    from trainer.twin.command import Task, format_of, twin_command
+    from trainer.log_format import format_of
+    from trainer.twin.command import Task, twin_command
 
     task = Task(start, anyway, draws, seeds, processes, out or _free(Path("runs/twin")))
     twin_command(log, format_of(log_format), recipes or (), task, Console())

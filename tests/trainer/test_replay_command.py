@@ -68,6 +68,15 @@ def test_a_log_of_another_trainer(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert 0 < found["evaluations"][1]["choice"]["overlap"] <= 1
 
 
+def test_a_log_whose_columns_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"q": f"q{p}", "at": at, "won": float((p + r) % 2)} for at in range(11) for p in range(at % 2, 6, 2) for r in range(4)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = "{id: q, step: at, reward: won}"
+    replayed(capsys, str(tmp_path / "log.jsonl"), "--format", columns, "--policy", "uniform", "--out", str(tmp_path / "out"))
+    found = json.loads((tmp_path / "out" / "replay.json").read_text())
+    assert (found["logged"]["n_steps"], found["logged"]["n_groups"], found["logged"]["n_prompts"]) == (11, 33, 6)
+
+
 def test_a_log_that_is_none_is_one_red_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "log.jsonl").write_text("not a log\n")
     with pytest.raises(SystemExit) as stopped:

@@ -14,6 +14,7 @@ from curricula.types import CurriculaError
 from replay.documents import document
 from replay.evaluate import NEVER_TOLD, Replay, replay
 from replay.passes import Terms
+from trainer.log_format import format_of
 from trainer.recipe_words import read_recipes
 from trainer.replay_log.page import write_page
 from trainer.replay_log.source import Source, source
@@ -28,7 +29,7 @@ DEFAULT = ("uniform", "dump_ucb", "knapsack", "mopps")
 class Options:
     """How to replay, and where the results go."""
 
-    log_format: str | None
+    log_format: str | None  # a name, or YAML with the format's settings
     terms: Terms
     seed: int
     out: Path
@@ -36,7 +37,7 @@ class Options:
 
 def replay_command(log: Path, words: Sequence[str], options: Options, console: Console) -> Replay:
     """Replay a log through recipes: two tables, ``replay.json`` and ``replay.html`` in the folder of the results."""
-    found = source(log, options.log_format, options.terms)
+    found = source(log, format_of(options.log_format), options.terms)
     said = executed(found)
     replayed = replay(found.run, curricula_of(found, words, options.seed), found.terms)
     console.print(said, highlight=False, soft_wrap=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from curricula import Curriculum
 from curricula.types import CurriculaError
@@ -28,7 +29,7 @@ class Source(NamedTuple):
     folder: Path | None  # of that run
 
 
-def source(path: Path, log_format: str | None = None, asked: Terms | None = None) -> Source:
+def source(path: Path, log_format: str | Mapping[str, Any] | None = None, asked: Terms | None = None) -> Source:
     """A log of any trainer; a run of this project comes with its recipe, so with its whole pool and its order of events.
 
     ``asked`` holds what is asked of the recipes; how the run went on is filled in here.

@@ -62,11 +62,11 @@ class Comparison:
         return next(row for row in self.rows if row.name == name)
 
 
-def with_marks(recipes: Recipes) -> Recipes:
-    """The recipes between their reference and the upper mark."""
-    for mark in (REFERENCE, ORACLE):
+def with_marks(recipes: Recipes, taken: Sequence[str] = ()) -> Recipes:
+    """The recipes between their reference and the upper mark; ``taken`` names no recipe may have either."""
+    for mark in (REFERENCE, ORACLE, *taken):
         if mark in recipes and recipes[mark] != mark:
-            raise CurriculaError(f"simulate: a recipe of your own is called {mark!r}, which is always there; rename its file")
+            raise CurriculaError(f"a recipe of your own is called {mark!r}, which is always there; rename its file")
     others = {label: recipe for label, recipe in recipes.items() if label not in (REFERENCE, ORACLE)}
     return {REFERENCE: REFERENCE, **others, ORACLE: ORACLE}
 

@@ -12,14 +12,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from curricula.types import CurriculaError, known_or_raise
 from replay.sources import load
-from trainer import strict_yaml
 from trainer.recipe_words import read_recipes
-from trainer.simulate.compare import REFERENCE
+from trainer.simulate.compare import REFERENCE, with_marks
 from trainer.twin import NOTE, label_of
 from trainer.twin.counts import Counts, counts_of
 from trainer.twin.files import write_twin
 from trainer.twin.fit import N_DRAWS, fit_counts
-from trainer.twin.forward import OWN, RollForward, roll_forward, with_marks
+from trainer.twin.forward import OWN, RollForward, roll_forward
 from trainer.twin.holdout import HoldOut, check
 from trainer.twin.learner import Start
 from trainer.twin.pictures import draw_forward, draw_holdout
@@ -44,7 +43,7 @@ def twin_command(log: Path, format: str | Mapping[str, Any] | None, words: Seque
     Errors: CurriculaError for a log that says too little, and for a twin that failed its check.
     """
     start = _start(task.start)
-    recipes = with_marks(read_recipes(words or [REFERENCE]))
+    recipes = with_marks(read_recipes(words or [REFERENCE]), taken=(OWN,))
     counts = counts_of(load(log, format))
     found = check(counts, seed=0)
     label = label_of(counts.source, failed=not found.passed)
@@ -69,20 +68,6 @@ def twin_command(log: Path, format: str | Mapping[str, Any] | None, words: Seque
     write_twin(paths[-1], label, counts, found, twin, result, recipes)
     _say_where(console, [*paths, draw_forward(result, label, task.out / "roll_forward.png")])
     console.print(f"\n{NOTE}\n{_own_words(result, counts, found)}", style="yellow", highlight=False)
-
-
-def format_of(text: str | None) -> str | Mapping[str, Any] | None:
-    """A log format from the command line: a name, or a YAML mapping with the format's settings.
-
-    >>> format_of("verl"), format_of("{name: verl, reward_range: [-1, 1]}")
-    ('verl', {'name': 'verl', 'reward_range': [-1, 1]})
-    """
-    if text is None or "{" not in text:
-        return text
-    value = strict_yaml.load(text, "--format")
-    if not isinstance(value, Mapping):
-        raise CurriculaError(f"--format {text}: expected a name or a mapping such as {{name: verl, reward_range: [-1, 1]}}")
-    return value
 
 
 def _start(word: str) -> Start:

@@ -15,8 +15,8 @@ import numpy as np
 from curricula.recipes import Recipe
 from curricula.types import CurriculaError, Floats, Ints
 from rollout.ranges import at_least
-from trainer.simulate.compare import N_POINTS, REFERENCE
-from trainer.simulate.run import ORACLE, spend
+from trainer.simulate.compare import N_POINTS, with_marks
+from trainer.simulate.run import spend
 from trainer.simulate.setting import Setting
 from trainer.twin.counts import Counts, update_signal
 from trainer.twin.fit import Twin
@@ -103,15 +103,6 @@ def setting_of(counts: Counts) -> Setting:
     )
 
 
-def with_marks(recipes: Recipes) -> Recipes:
-    """The recipes between uniform and the upper mark."""
-    for mark in (REFERENCE, ORACLE, OWN):
-        if mark in recipes and recipes[mark] != mark:
-            raise CurriculaError(f"twin: a recipe of your own is called {mark!r}, which is always there; rename its file")
-    others = {label: recipe for label, recipe in recipes.items() if label not in (REFERENCE, ORACLE)}
-    return {REFERENCE: REFERENCE, **others, ORACLE: ORACLE}
-
-
 def roll_forward(
     twin: Twin,
     counts: Counts,
@@ -130,7 +121,7 @@ def roll_forward(
     at_least("twin", 1, seeds=n_seeds)
     if n_draws > len(twin):
         raise CurriculaError(f"twin.draws: the fit holds {len(twin)} draws, got {n_draws}")
-    recipes, setting = with_marks(recipes), setting_of(counts)
+    recipes, setting = with_marks(recipes, taken=(OWN,)), setting_of(counts)
     jobs = [(draw_of(twin, draw, start), draw * n_seeds + seed) for draw in range(n_draws) for seed in range(n_seeds)]
     done: list[list[Rolled]] = []
     for rolled in _each(partial(_job, recipes, counts, setting), jobs, processes):
