@@ -69,7 +69,7 @@ def assemble(recipe: Recipe, folder: Path, stack: ExitStack) -> Parts:
     curriculum = Curriculum.from_recipe(recipe.curriculum, train.pool, seed=recipe.seed)
     check_baselines(recipe.learner, curriculum)
     check_note(recipe.rollout.budget_note, curriculum.stages)
-    rate = build_rate(recipe.schedule, recipe.run.n_steps, recipe.n_updates)
+    rate = build_rate(recipe.schedule, recipe.length)
     grower = grower_of(recipe, task, train, held_out)
     model_path = prepare_model(recipe)
     encoder, drop = encoder_of(recipe, model_path, train), recipe.rollout.drop_long_prompts

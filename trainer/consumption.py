@@ -17,9 +17,14 @@ def consumed_of(attempts: Sequence[Attempt], updates: int = 1, seconds: float = 
         updates=float(updates),
         rollouts=float(sum(len(outcome.group_R) for outcome in outcomes)),
         informative_rollouts=float(sum(int((score_spreads(outcome)[outcome.group_R] > 0).sum()) for outcome in outcomes)),
-        tokens=float(sum(int(outcome.n_tokens_R.sum()) for outcome in outcomes)),
+        tokens=float(tokens_of(attempts)),
         seconds=seconds,
     )
+
+
+def tokens_of(attempts: Sequence[Attempt]) -> int:
+    """Completion tokens that a step generated."""
+    return sum(int(attempt.outcome.n_tokens_R.sum()) for attempt in attempts)
 
 
 def controller_metrics(consumed: Consumed, report: LearnerReport) -> dict[str, float]:

@@ -69,7 +69,7 @@ def dry_run(recipe: Recipe) -> DryRun:
     check_baselines(recipe.learner, curriculum)
     check_note(recipe.rollout.budget_note, curriculum.stages)
     first_cuts(recipe, train.pool)
-    rate = build_rate(recipe.schedule, recipe.run.n_steps, recipe.n_updates)
+    rate = build_rate(recipe.schedule, recipe.length)
     horizon = rate.state.clock.horizon
     last = horizon - 1 if rate.clock.unit == "updates" else horizon
     return DryRun(

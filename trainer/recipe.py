@@ -21,6 +21,7 @@ from curricula.types import CurriculaError, known_or_raise
 from rollout.settings import RolloutSettings
 from trainer import strict_yaml
 from trainer.schedules.build import build_rate
+from trainer.schedules.clock import Length
 from trainer.settings import EvaluationSettings, GrowthSettings, LearnerSettings, ModelSettings, RunSettings
 
 
@@ -49,7 +50,7 @@ class Recipe:
         _require_name("task", self.task)
         _require_name("schedule", self.schedule)
         _check_curriculum(self.curriculum)
-        build_rate(self.schedule, max(self.run.n_steps, 1), max(self.n_updates, 1))  # for what it refuses
+        build_rate(self.schedule, self.length)  # for what it refuses
         _check_model(self)
 
     @property
@@ -58,9 +59,9 @@ class Recipe:
         return Path(self.run.folder.replace("{name}", self.name))
 
     @property
-    def n_updates(self) -> int:
-        """Optimiser updates of the whole run: the horizon of the learning rate, which is clocked on updates."""
-        return self.run.n_steps * self.learner.updates_per_step
+    def length(self) -> Length:
+        """Of the whole run: the horizons of the learning rate's clocks."""
+        return Length(self.run.n_steps, self.run.n_steps * self.learner.updates_per_step, self.run.n_tokens)
 
     @property
     def resolved(self) -> dict[str, Any]:

@@ -112,7 +112,10 @@ class EvaluationSettings:
 class RunSettings:
     """How long, in which mode, and where to."""
 
-    n_steps: int = 100
+    n_steps: int = 100  # the most, where n_tokens ends the run
+    n_tokens: int = (
+        0  # completion tokens of training rollouts after which the run ends, with the step that reaches them; 0 = no limit
+    )
     mode: Literal["on_policy", "one_step_ahead"] = "on_policy"
     folder: str = "runs/{name}"
     checkpoint_every: int = 20  # steps
@@ -120,4 +123,5 @@ class RunSettings:
     agreement_tolerance: float = 0.05  # mean |log-prob difference| of engine and learner after the first update
 
     def __post_init__(self) -> None:
+        at_least("run", 0, n_tokens=self.n_tokens)
         at_least("run", 1, n_steps=self.n_steps, checkpoint_every=self.checkpoint_every, keep_checkpoints=self.keep_checkpoints)

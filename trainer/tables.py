@@ -14,6 +14,7 @@ from curricula.types import Ints
 from trainer.dry_run import DryRun
 from trainer.observer import EvaluationResult
 from trainer.progress import bar
+from trainer.settings import RunSettings
 
 
 def policies_table() -> Table:
@@ -93,7 +94,7 @@ def _facts(dry: DryRun) -> Text:
     asked = ", ".join(f"{amount:g} {kind}" for kind, amount in dry.ray.items() if amount) or "nothing"
     lines = [
         f"pool           {len(dry.pool):,} prompts in {dry.pool.n_distributions} distributions, {dry.n_held_out:,} held out",
-        f"steps          {recipe.run.n_steps:,}, {recipe.run.mode.replace('_', ' ')}",
+        f"steps          {_steps(recipe.run)}, {recipe.run.mode.replace('_', ' ')}",
         f"evaluations    {cost.n_evaluations} of {cost.rollouts_per_evaluation:,} rollouts each (in the run's figures above)",
         f"prompt tokens  {prompt}",
         *_summaries(dry),
@@ -102,6 +103,12 @@ def _facts(dry: DryRun) -> Text:
         f"folder         {recipe.folder}",
     ]
     return Text("\n".join(lines))
+
+
+def _steps(run: RunSettings) -> str:
+    return (
+        f"{run.n_steps:,}" if not run.n_tokens else f"at most {run.n_steps:,}, until {run.n_tokens:,} completion tokens are drawn"
+    )
 
 
 def _summaries(dry: DryRun) -> list[str]:

@@ -15,7 +15,7 @@ from transformers import get_scheduler
 
 from curricula.types import CurriculaError
 from trainer.schedules import build_schedule
-from trainer.schedules.clock import UNITS, Clock, Consumed, clock_of
+from trainer.schedules.clock import UNITS, Clock, Consumed, Length, clock_of
 from trainer.schedules.controllers.batch_coupling import BatchCoupling
 from trainer.schedules.controllers.guard import Guard
 from trainer.schedules.controllers.kl_adaptive import KlAdaptive
@@ -81,17 +81,17 @@ def test_half_advances_are_one_advance(came: list[int], at: int) -> None:
 
 
 def test_recipes_name_clocks() -> None:
-    clock, rest = clock_of({"name": "linear", "peak": 1.0}, 50, 120)
+    clock, rest = clock_of({"name": "linear", "peak": 1.0}, Length(50, 120))
     assert (clock, rest) == (Clock("updates", 120.0), {"name": "linear", "peak": 1.0})
-    assert clock_of({"clock": "tokens", "horizon": 5e6}, 50, 50)[0] == Clock("tokens", 5e6)
-    assert clock_of({"clock": "informative_rollouts"}, 50, 50)[0] == Clock("informative_rollouts", steps=50)
+    assert clock_of({"clock": "tokens", "horizon": 5e6}, Length(50, 50))[0] == Clock("tokens", 5e6)
+    assert clock_of({"clock": "informative_rollouts"}, Length(50, 50))[0] == Clock("informative_rollouts", steps=50)
     for bad, message in (
         ({"clock": "token"}, "did you mean 'tokens'"),
         ({"horizon": 0}, "expected a number of updates above 0"),
         ({"horizon": "9"}, "got '9'"),
     ):
         with pytest.raises(CurriculaError, match=message):
-            clock_of(bad, 50, 50)
+            clock_of(bad, Length(50, 50))
 
 
 # --- resume, extension, decay

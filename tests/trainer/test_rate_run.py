@@ -15,6 +15,7 @@ from tests.trainer.recipes import simulated
 from trainer import checkpoint
 from trainer.loop import run
 from trainer.report import write_report
+from trainer.verify_log import reexecuted
 
 SCHEDULES: dict[str, dict[str, Any]] = {
     "information": {"name": "wsd", "peak": 0.3, "decay": 0.3, "warmup": 0.1, "clock": "informative_rollouts"},
@@ -67,6 +68,31 @@ def test_the_information_clock_ends_with_the_run_and_follows_live_groups(tmp_pat
     assert clocks[0] == 0
     assert facts["rate"]["clock"][0] == pytest.approx(1.0)
     assert facts["rate"]["updates"] == 10
+
+
+@pytest.mark.parametrize("mode", ["on_policy", "one_step_ahead"])
+def test_tokens_end_a_run_and_its_schedule(tmp_path: Path, mode: str) -> None:
+    """With the step that reaches them; a resumed run ends there too, and one that is over has nothing left to do."""
+    linear = {"name": "linear", "peak": 0.3, "clock": "tokens"}
+    options = {"schedule": linear, "run__n_steps": 50, "run__n_tokens": 9000, "run__mode": mode, "run__keep_checkpoints": 9}
+    straight, again = simulated(tmp_path / "straight", **options), simulated(tmp_path / "again", **options)
+    summary = run(straight)
+    run(again)
+    newest = checkpoint.valid_folders(again.folder / "checkpoints")[0]
+    shutil.rmtree(newest)
+    assert run(again, resume=True).n_steps == run(again, resume=True).n_steps == summary.n_steps < 50
+    assert not summary.stopped_early
+    steps, tokens = steps_of(straight.folder), [step["n_tokens_generated"] for step in steps_of(straight.folder)]
+    assert sum(tokens[:-1]) < 9000 <= sum(tokens)
+    assert rates_of(again.folder) == rates_of(straight.folder)
+    assert [step["lr"] for step in steps] == pytest.approx([0.3 * (1 - sum(tokens[:i]) / 9000) for i in range(len(tokens))])
+    assert reexecuted(straight.folder).departure is None
+    assert steps[-1]["n_steps"] == len(steps)
+
+
+def test_a_clock_of_updates_does_not_know_when_tokens_end_a_run(tmp_path: Path) -> None:
+    with pytest.raises(CurriculaError, match=r"schedule.horizon: run.n_tokens ends the run.*schedule.clock: tokens"):
+        simulated(tmp_path / "run", schedule={"name": "linear", "peak": 1.0}, run__n_tokens=1000)
 
 
 def test_the_report_shows_what_made_the_rate(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from curricula.types import CurriculaError, Floats
 from trainer.recipe import load_recipe
 from trainer.schedules.build import build_rate
+from trainer.schedules.clock import Length
 from trainer.strict_yaml import load
 
 N_POINTS = 400
@@ -37,7 +38,7 @@ def curves_of(words: Sequence[str], n_steps: int) -> list[Curve]:
 
 def _of_recipe(path: Path) -> Curve:
     recipe = load_recipe(path)
-    return _curve(path.stem, recipe.schedule, recipe.run.n_steps, recipe.n_updates)
+    return _curve(path.stem, recipe.schedule, recipe.length)
 
 
 def _of_text(text: str, n_steps: int) -> Curve:
@@ -46,13 +47,13 @@ def _of_text(text: str, n_steps: int) -> Curve:
         given = {"name": text}
     mapping = {"peak": 1.0, **given}
     told = ", ".join(f"{key} {value}" for key, value in given.items() if key not in ("name", "peak"))
-    return _curve(f"{given.get('name')}{f' ({told})' if told else ''}", mapping, n_steps, n_steps)
+    return _curve(f"{given.get('name')}{f' ({told})' if told else ''}", mapping, Length(n_steps, n_steps))
 
 
-def _curve(name: str, schedule: Mapping[str, Any], n_steps: int, n_updates: int) -> Curve:
-    if n_steps < 1:
-        raise CurriculaError(f"lr: expected one step at least, got {n_steps}")
-    rate = build_rate(schedule, n_steps, n_updates)
+def _curve(name: str, schedule: Mapping[str, Any], length: Length) -> Curve:
+    if length.steps < 1:
+        raise CurriculaError(f"lr: expected one step at least, got {length.steps}")
+    rate = build_rate(schedule, length)
     horizon = rate.state.clock.horizon
     at = np.linspace(0.0, 1.0, N_POINTS + 1)
     step = 1.0 if rate.clock.unit == "updates" else horizon / N_POINTS

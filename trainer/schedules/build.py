@@ -11,7 +11,7 @@ from typing import Any
 
 from curricula.types import CurriculaError, known_or_raise
 from trainer.schedules import controllers
-from trainer.schedules.clock import clock_of
+from trainer.schedules.clock import Length, clock_of
 from trainer.schedules.controller import CONTROLLERS, Controller
 from trainer.schedules.rate import LearningRate
 from trainer.schedules.schedule import build_schedule
@@ -22,12 +22,12 @@ UNFED = {  # what their metrics would be, which the learner does not report
 }
 
 
-def build_rate(mapping: Mapping[str, Any], n_steps: int, n_updates: int) -> LearningRate:
+def build_rate(mapping: Mapping[str, Any], length: Length) -> LearningRate:
     """A schedule, ``clock`` and ``horizon`` of it, and ``controllers`` by name: ``{name: wsd, peak: 1.0e-6, clock: tokens}``.
 
     Errors: CurriculaError for unknown names and keys, values out of range, and controllers that no metric would reach.
     """
-    clock, rest = clock_of(mapping, n_steps, n_updates)
+    clock, rest = clock_of(mapping, length)
     named = rest.pop("controllers", {})
     if not isinstance(named, Mapping):
         raise CurriculaError(f"schedule.controllers: expected names with their settings, got {named!r}")

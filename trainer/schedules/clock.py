@@ -22,6 +22,14 @@ class Consumed(NamedTuple):
 UNITS = Consumed._fields
 
 
+class Length(NamedTuple):
+    """How long a run is at most."""
+
+    steps: int
+    updates: int
+    tokens: int = 0  # completion tokens after which it ends; 0 = steps decide
+
+
 class ClockState(NamedTuple):
     """Numbers only, so that any format can keep it."""
 
@@ -59,8 +67,8 @@ class Clock:
         """Before the first update."""
         return ClockState(0.0, self.horizon or 1.0, 0.0)
 
-    def advance(self, state: ClockState, consumed: Consumed, steps_left: int = 0) -> ClockState:
-        """After an update; ``steps_left`` are those to come."""
+    def advance(self, state: ClockState, consumed: Consumed, steps_left: float = 0) -> ClockState:
+        """After an update; ``steps_left`` are those to come, perhaps a forecast."""
         came = float(getattr(consumed, self.unit))
         if came < 0:
             raise CurriculaError(f"clock: expected consumption >= 0, got {came} {self.unit}")
@@ -78,12 +86,22 @@ class Clock:
         return (1.0 - state.done) / max(self.steps, 1)
 
 
-def clock_of(mapping: Mapping[str, object], n_steps: int, n_updates: int) -> tuple[Clock, dict[str, object]]:
-    """The clock that a recipe's schedule names (keys ``clock`` and ``horizon``), and the mapping without these keys."""
+def clock_of(mapping: Mapping[str, object], length: Length) -> tuple[Clock, dict[str, object]]:
+    """The clock that a recipe's schedule names (keys ``clock`` and ``horizon``), and the mapping without these keys.
+
+    Without a horizon it is the run's length where that is known in the clock's unit, and forecast where it is not.
+
+    Errors: CurriculaError for a clock of updates without a horizon in a run that tokens end.
+    """
     rest = dict(mapping)
     unit, horizon = rest.pop("clock", "updates"), rest.pop("horizon", None)
     if horizon is not None and (isinstance(horizon, bool) or not isinstance(horizon, int | float) or horizon <= 0):
         raise CurriculaError(f"schedule.horizon: expected a number of {unit} above 0, got {horizon!r}")
-    if horizon is None and unit == "updates":
-        horizon = n_updates
-    return (Clock(str(unit), float(horizon)) if horizon is not None else Clock(str(unit), steps=n_steps)), rest
+    if horizon is None and length.tokens and unit == "updates":
+        raise CurriculaError(
+            "schedule.horizon: run.n_tokens ends the run, so its number of updates is not known; say schedule.clock: tokens (its "
+            "horizon is run.n_tokens then), or state a horizon"
+        )
+    if horizon is None:
+        horizon = {"updates": length.updates, "tokens": length.tokens}.get(str(unit)) or None
+    return (Clock(str(unit), float(horizon)) if horizon is not None else Clock(str(unit), steps=length.steps)), rest

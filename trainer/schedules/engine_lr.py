@@ -40,7 +40,7 @@ class EngineLR(LRScheduler):
         self._told = True  # the first step() is LRScheduler's own
         super().__init__(optimizer)
 
-    def advance(self, consumed: Consumed, steps_left: int = 0, metrics: Mapping[str, float] | None = None) -> None:
+    def advance(self, consumed: Consumed, steps_left: float = 0, metrics: Mapping[str, float] | None = None) -> None:
         """After an update: what its step consumed, and what the controllers may react to."""
         self._rate.advance(consumed, steps_left, metrics)
         self._told = True

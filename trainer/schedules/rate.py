@@ -77,7 +77,7 @@ class LearningRate:
         cause = "schedule" if lowest is None or scale >= 1.0 else lowest
         return Explanation(self.schedule.peak * multiplier * scale, multiplier, scales, scale, cause)
 
-    def advance(self, consumed: Consumed, steps_left: int = 0, metrics: Mapping[str, float] | None = None) -> None:
+    def advance(self, consumed: Consumed, steps_left: float = 0, metrics: Mapping[str, float] | None = None) -> None:
         """After an update. Steps without one are not told: the clock stands still."""
         scale = self.explain(consumed).scale
         for name, controller in self._controllers.items():
