@@ -29,3 +29,13 @@ def compare(
     from trainer.lr.command import compare_command
 
     compare_command(schedules, steps, out, Console())
+
+
+@app.command()
+def dose(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
+) -> None:
+    """At which rates the rollouts of each distribution were learned from."""
+    from trainer.lr.dose import dose_command
+
+    dose_command(run, Console())

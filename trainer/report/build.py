@@ -14,6 +14,7 @@ from string import Template
 from trainer.observer import EvaluationResult, StepRecord
 from trainer.report import html, pictures
 from trainer.report.data import RunData, Sample, read_run
+from trainer.report.dose import HEAD, READ, dose_rows
 from trainer.report.style import ordered_colours
 
 LONGEST = 1500  # characters of a prompt or completion on the page
@@ -36,6 +37,7 @@ def page(run: RunData) -> str:
         _training(run),
         _curriculum(run),
         _learning(run),
+        _dose(run),
         _cost(run),
         _failures(run.steps),
         _samples(run.samples),
@@ -175,6 +177,13 @@ def _learning(run: RunData) -> str:
         html.figure(pictures.learning(run.steps)),
         html.figure(causes, "The rate is the peak times the schedule times the smallest of the scales.", legend),
     )
+
+
+def _dose(run: RunData) -> str:
+    if not sum(one.n_trained for one in run.doses):
+        return ""
+    rows = [[escape(cell) for cell in row] for row in dose_rows(run.doses)]
+    return html.section("Dose by distribution", READ, html.table(list(HEAD), rows, last_is_total=True))
 
 
 def _cost(run: RunData) -> str:

@@ -12,6 +12,7 @@ from curricula.types import CurriculaError
 from rollout.log import read_log, read_texts
 from trainer.observer import EvaluationResult, StepRecord, read_evaluation, read_step
 from trainer.recipe import Recipe, load_recipe
+from trainer.report.dose import DistributionDose, TrainedRollouts, dose_of
 
 SHOWN = 3  # rollouts of one group on the page
 
@@ -37,6 +38,7 @@ class RunData:
     steps: list[StepRecord]
     evaluations: list[EvaluationResult]
     samples: list[Sample]
+    doses: list[DistributionDose]
 
     @property
     def distributions(self) -> list[str]:
@@ -50,23 +52,30 @@ def read_run(folder: Path) -> RunData:
     """Errors: CurriculaError when there is no run, or no step in it yet."""
     if not (folder / "recipe.yaml").is_file():
         raise CurriculaError(f"{folder}: no recipe.yaml in it; expected the folder of a run, as `curricula train` writes it")
-    records = list(_numbers(folder / "log"))
+    recipe = load_recipe(folder / "recipe.yaml")
+    rollouts = TrainedRollouts(recipe)
+    records = list(_numbers(folder / "log", rollouts))
     steps = {record["step"]: read_step(record) for record in records if record["kind"] == "step"}
     evaluations = {record["step"]: read_evaluation(record) for record in records if record["kind"] == "evaluation"}
     if not steps and not evaluations:
         raise CurriculaError(f"{folder / 'log'}: no step has been logged yet; ask again when the run has done one")
+    in_order = [steps[step] for step in sorted(steps)]
     return RunData(
         folder=folder,
-        recipe=load_recipe(folder / "recipe.yaml"),
-        steps=[steps[step] for step in sorted(steps)],
+        recipe=recipe,
+        steps=in_order,
         evaluations=[evaluations[step] for step in sorted(evaluations)],
         samples=_early_and_late(read_texts(folder / "log")),
+        doses=dose_of(recipe, in_order, rollouts),
     )
 
 
-def _numbers(log: Path) -> Iterator[dict[str, Any]]:
-    """Records of steps and evaluations; those of groups would not fit into memory for a long run."""
-    return (record for record in read_log(log) if record["kind"] in ("step", "evaluation"))
+def _numbers(log: Path, rollouts: TrainedRollouts) -> Iterator[dict[str, Any]]:
+    """Records of steps and evaluations; those of groups, which would not fit into memory for a long run, are counted."""
+    for record in read_log(log):
+        rollouts.hear(record)
+        if record["kind"] in ("step", "evaluation"):
+            yield record
 
 
 def _early_and_late(texts: Iterator[dict[str, Any]]) -> list[Sample]:
