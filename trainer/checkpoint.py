@@ -75,11 +75,20 @@ def write(
 
 def newest(parent: Path) -> Checkpoint | None:
     """The newest checkpoint whose files agree with its manifest; None where there is none."""
-    for folder in valid_folders(parent):
-        manifest = json.loads((folder / MANIFEST).read_text())
-        if all(_digest(folder / name) == digest for name, digest in manifest["files"].items()):
-            return Checkpoint(folder, manifest["facts"])
+    return next((found for folder in valid_folders(parent) if (found := read(folder)) is not None), None)
+
+
+def read(folder: Path) -> Checkpoint | None:
+    """A committed checkpoint; None where a file does not agree with the manifest. Reads every byte of it."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    if all(_digest(folder / name) == digest for name, digest in manifest["files"].items()):
+        return Checkpoint(folder, manifest["facts"])
     return None
+
+
+def step_of(folder: Path) -> int:
+    """The steps that a committed folder's run had done, by its name."""
+    return int(folder.name.removeprefix("step-"))
 
 
 def valid_folders(parent: Path) -> list[Path]:

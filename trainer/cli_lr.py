@@ -1,4 +1,4 @@
-"""`curricula lr ...`: learning rates before anything is trained."""
+"""`curricula lr ...`: learning rates before anything is trained, and averages of what was."""
 
 from __future__ import annotations
 
@@ -39,3 +39,24 @@ def dose(
     from trainer.lr.dose import dose_command
 
     dose_command(run, Console())
+
+
+@app.command()
+def average(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run with checkpoints of a constant rate.")],
+    out: Annotated[Path, typer.Option(help="Folder of the model; a new one.")],
+    last: Annotated[
+        int | None, typer.Option(min=1, help="So many of the newest checkpoints; by default all that are kept.")
+    ] = None,
+    steps: Annotated[str | None, typer.Option(metavar="10,20,30", help="The checkpoints after these numbers of steps.")] = None,
+    weights: Annotated[str, typer.Option(help="uniform, ema or as_decay.")] = "uniform",
+    alpha: Annotated[float | None, typer.Option(help="Of ema: how far it moves to each later checkpoint; 0.2.")] = None,
+    shape: Annotated[str | None, typer.Option(help="Of as_decay: a cool-down of the schedule wsd; linear.")] = None,
+    floor: Annotated[float | None, typer.Option(help="Of as_decay: where the cool-down ends, a share of the rate; 0.")] = None,
+) -> None:
+    """Average checkpoints of a stable phase into one model folder, instead of a decay."""
+    from trainer.lr.average_command import Choice, average_command
+
+    given = {"alpha": alpha, "shape": shape, "floor": floor}
+    settings = {key: value for key, value in given.items() if value is not None}
+    average_command(run, Choice(last, steps, weights, settings), out, Console())

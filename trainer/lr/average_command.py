@@ -1,0 +1,78 @@
+"""What `curricula lr average` does and prints."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from curricula.types import CurriculaError, Floats, known_or_raise
+from trainer.average import Merged, average, chosen, rates
+from trainer.schedules import merge_weights
+
+WEIGHTS: dict[str, Callable[..., Floats]] = {
+    "uniform": merge_weights.uniform,
+    "ema": merge_weights.ema,
+    "as_decay": merge_weights.as_decay,
+}
+
+
+TOLERANCE = 0.01  # of a rate that counts as constant
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which checkpoints, and how much of each."""
+
+    last: int | None
+    steps: str | None  # "10,20,30"
+    weights: str
+    settings: dict[str, Any]  # of the weights
+
+    def __post_init__(self) -> None:
+        if self.last is not None and self.steps is not None:
+            raise CurriculaError("lr average: --last and --steps are two ways to say the same; give one of them")
+        known_or_raise("weights", self.weights, list(WEIGHTS))
+        known = list(inspect.signature(WEIGHTS[self.weights]).parameters)[1:]
+        for key in self.settings:
+            if key not in known:
+                has = " and ".join(f"--{name}" for name in known) or "no option"
+                raise CurriculaError(f"lr average: --{key} is not of --weights {self.weights}, which has {has}")
+
+
+def average_command(run: Path, choice: Choice, out: Path, console: Console) -> None:
+    """Write the folder, and say of what it is."""
+    found = chosen(run, choice.last, _steps(choice.steps))
+    weights = WEIGHTS[choice.weights](len(found), **choice.settings)
+    merged = average(run, found, weights, {"name": choice.weights, **choice.settings}, out)
+    lrs = rates(run, found)
+    console.print(_table(merged, lrs))
+    if max(lrs) > (1 + TOLERANCE) * min(lrs):
+        console.print("the learning rate was not constant over these checkpoints: what their average stands for is not known")
+    console.print(str(out), highlight=False, soft_wrap=True)
+
+
+def _steps(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise CurriculaError(f"lr average: --steps: expected numbers of steps such as 10,20,30, got {text!r}") from None
+
+
+def _table(merged: Merged, lrs: list[float]) -> Table:
+    table = Table(box=SIMPLE_HEAD, caption_justify="left")
+    for title in ("after steps", "learning rate", "weight"):
+        table.add_column(title, justify="right")
+    for step, lr, weight in zip(merged.steps, lrs, merged.weights, strict=True):
+        table.add_row(str(step), "not known" if math.isnan(lr) else f"{lr:.3g}", f"{weight:.6f}")
+    table.caption = "averaged: " + ", ".join(f"{n} tensors from {what}" for what, n in merged.averaged.items())
+    return table
