@@ -97,7 +97,7 @@ def _refuse_other_runs(run: Path, found: Sequence[Checkpoint]) -> None:
 def rates(run: Path, found: Sequence[Checkpoint]) -> list[float]:
     """The learning rate of the update after each checkpoint; NaN where the checkpoint's state is not of the run's schedule."""
     recipe = load_recipe(run / RECIPE)
-    rate = build_rate(recipe.schedule, recipe.run.n_steps, recipe.n_updates)
+    rate = build_rate(recipe.schedule, recipe.length)
     return [_rate_at(rate, one) for one in found]
 
 
