@@ -12,7 +12,8 @@ from curricula.types import Cuts, Feedback, Floats, RolloutPlan, Status
 from rollout.collector import EncodedPrompts
 from rollout.summaries import segment_of
 from rollout.types import Attempt, Judged
-from trainer.advantages import group_advantages
+from trainer.advantages import feedback_advantages, group_advantages
+from trainer.gradient_weights import by_logits, by_tokens
 from trainer.types import NO_VERSION, Learner, TrainSequence
 
 
@@ -21,10 +22,7 @@ def feedback_of(attempt: Attempt, estimator: str) -> Feedback:
 
     Policies learn from all that was generated, and from raw rewards: shaping and weights are for the learner alone.
     """
-    outcome = attempt.outcome
-    n_groups, baseline_B = len(outcome.plan), outcome.baseline_B
-    advantage_R = group_advantages(estimator, outcome.reward_R, outcome.group_R, outcome.ok_R, n_groups, baseline_B)
-    return Feedback(outcome, attempt.verdict, np.where(outcome.ok_R, advantage_R, np.nan))
+    return Feedback(attempt.outcome, attempt.verdict, feedback_advantages(estimator, attempt.outcome))
 
 
 def learner_advantages(attempt: Attempt, estimator: str) -> Floats:
@@ -36,7 +34,13 @@ def learner_advantages(attempt: Attempt, estimator: str) -> Floats:
     outcome, verdict = attempt.outcome, attempt.verdict
     peers_R = verdict.carries_gradient_R if verdict.renormalise else outcome.ok_R
     advantage_R = group_advantages(
-        estimator, attempt.shaped_R, outcome.group_R, peers_R, len(outcome.plan), baseline_B=attempt.baseline_B
+        estimator,
+        attempt.shaped_R,
+        outcome.group_R,
+        peers_R,
+        len(outcome.plan),
+        baseline_B=attempt.baseline_B,
+        weight_R=by_logits(attempt) if estimator == "oblr_logits" else by_tokens(attempt),
     )
     return advantage_R * verdict.weight_B[outcome.group_R]
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from curricula.stuck import Stuck
 from curricula.types import CurriculaError
 from rollout.ranges import at_least
+from trainer.advantages import WEIGHTED
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class ModelSettings:
 class LearnerSettings:
     """GRPO, its published relatives, and how they are computed."""
 
-    advantage: Literal["grpo", "dr_grpo", "rloo", "remax"] = "grpo"
+    advantage: Literal["grpo", "dr_grpo", "rloo", "remax", "opo", "oblr", "oblr_logits"] = "grpo"  # see trainer.advantages
     loss: Literal["clip", "gspo", "cispo"] = "clip"
     clip_low: float = 0.2
     clip_high: float = 0.2
@@ -69,6 +70,12 @@ class LearnerSettings:
         if not 0 < self.token_share <= 1:
             raise CurriculaError(f"learner.token_share: expected a share of the tokens in (0, 1], got {self.token_share}")
         at_least("learner", 0, max_grad_norm=self.max_grad_norm, weight_decay=self.weight_decay)
+        if self.advantage in WEIGHTED and (self.aggregation == "sequence_mean" or self.token_share < 1):
+            raise CurriculaError(
+                f"learner.advantage: {self.advantage!r} weighs a rollout by the gradient of the sum over its tokens, and aggregation "
+                f"{self.aggregation!r} with token_share {self.token_share:g} trains on something else; take aggregation token_mean or "
+                "constant and token_share 1, or another advantage"
+            )
         if self.placement == "driver" and self.n_ranks != 1:
             raise CurriculaError("learner: placement 'driver' holds one rank; use placement 'ray' for several")
 

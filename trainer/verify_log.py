@@ -11,10 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, cast
 
-import numpy as np
-
 from curricula import Curriculum
-from curricula.types import CurriculaError, Floats, Outcome
+from curricula.types import CurriculaError
 from replay.own_log import LoggedStep, logged_steps
 from replay.reexecute import LoggedProducer, Replayed, reexecute
 from replay.verify import Difference, first_difference, fold_log
@@ -24,7 +22,7 @@ from rollout.producer import Producer
 from rollout.prompts import PromptSet
 from rollout.tasks import build_task
 from trainer import checkpoint
-from trainer.advantages import group_advantages
+from trainer.advantages import feedback_advantages
 from trainer.assembly import encoder_of, prepare_model
 from trainer.growth import GROWTH, Lineage
 from trainer.growth import prompts_of as children_of
@@ -117,10 +115,3 @@ def starting_prompts(recipe: Recipe) -> PromptSet:
     if recipe.rollout.engine.backend == "simulated" or not recipe.rollout.drop_long_prompts:
         return train
     return encoder_of(recipe, prepare_model(recipe), train).encode(train, True).prompt_set
-
-
-def feedback_advantages(estimator: str, outcome: Outcome) -> Floats:
-    """(R,) the advantages that the run gave to its curriculum: of raw rewards, NaN where there is no reward."""
-    n = len(outcome.plan)
-    advantage_R = group_advantages(estimator, outcome.reward_R, outcome.group_R, outcome.ok_R, n, outcome.baseline_B)
-    return np.where(outcome.ok_R, advantage_R, np.nan)

@@ -14,10 +14,11 @@ from replay.own_run import log_folder
 from replay.passes import Terms
 from replay.sources import load
 from replay.types import LoggedRun
+from trainer.advantages import feedback_advantages
 from trainer.cli_log import run_folder
 from trainer.recipe import Recipe, load_recipe
 from trainer.resume import RECIPE
-from trainer.verify_log import feedback_advantages, starting_prompts
+from trainer.verify_log import starting_prompts
 
 
 class Source(NamedTuple):
