@@ -72,9 +72,9 @@ class LearnerSettings:
         at_least("learner", 0, max_grad_norm=self.max_grad_norm, weight_decay=self.weight_decay)
         if self.advantage in WEIGHTED and (self.aggregation == "sequence_mean" or self.token_share < 1):
             raise CurriculaError(
-                f"learner.advantage: {self.advantage!r} weighs a rollout by the gradient of the sum over its tokens, and aggregation "
-                f"{self.aggregation!r} with token_share {self.token_share:g} trains on something else; take aggregation token_mean or "
-                "constant and token_share 1, or another advantage"
+                f"learner.advantage: {self.advantage!r} weighs a rollout by the gradient of the sum over its tokens, and "
+                f"aggregation {self.aggregation!r} with token_share {self.token_share:g} trains on something else; take "
+                "aggregation token_mean or constant and token_share 1, or another advantage"
             )
         if self.placement == "driver" and self.n_ranks != 1:
             raise CurriculaError("learner: placement 'driver' holds one rank; use placement 'ray' for several")
