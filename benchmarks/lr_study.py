@@ -37,7 +37,7 @@ from curricula.types import CurriculaError
 RECIPE = "configs/quickstart_cpu.yaml"
 N_TOKENS = 340_000  # about 120 steps
 TUNING_SEEDS, SEEDS = (100, 101), (0, 1, 2, 3)
-PEAKS = (1.5e-4, 3e-4, 6e-4, 1.2e-3)
+PEAKS = (1.5e-4, 3e-4, 6e-4, 9e-4, 1.2e-3)
 
 SCHEDULES: dict[str, dict[str, Any]] = {
     "constant": {"name": "constant"},
