@@ -30,15 +30,21 @@ class EngineLR(LRScheduler):
     [0.25]
 
     Order per update: ``optimizer.step()``, `advance`, ``step()``. `step` alone, as a host's trainer calls it, counts one update
-    where the clock counts updates. Parameter groups keep the ratios of their rates; the schedule's ``peak`` is a factor on them,
-    so it is 1 here unless all groups have rate 1. Steps that were skipped (no information, not finite) are neither advanced nor
-    stepped.
+    where the clock counts updates, and only if the optimiser has stepped since the last call: so it may be called for a step
+    that was skipped, or several times as accelerate's AcceleratedScheduler does (once per process). Parameter groups keep the
+    ratios of their rates; the schedule's ``peak`` is a factor on them, so it is 1 here unless all groups have rate 1. Steps that
+    were skipped (no information, not finite) are not advanced.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, rate: LearningRate) -> None:
         self._rate = rate
-        self._told = True  # the first step() is LRScheduler's own
+        self._told = False  # by `advance`, since the last `step`
+        self._stepped = False  # the optimiser, since the last `step`
+        _innermost(optimizer).register_step_post_hook(self._note_step)
         super().__init__(optimizer)
+
+    def _note_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        self._stepped = True
 
     def advance(self, consumed: Consumed, steps_left: float = 0, metrics: Mapping[str, float] | None = None) -> None:
         """After an update: what its step consumed, and what the controllers may react to."""
@@ -47,9 +53,9 @@ class EngineLR(LRScheduler):
 
     def step(self, epoch: int | None = None) -> None:
         """Set the rate of the next update."""
-        if not self._told:
+        if self._stepped and not self._told:
             self._rate.advance(Consumed())
-        self._told = False
+        self._told = self._stepped = False
         super().step()
 
     def get_lr(self) -> list[float | torch.Tensor]:
@@ -76,12 +82,20 @@ class EngineLR(LRScheduler):
             "base_lrs": [float(lr) for lr in self.base_lrs],
             "last_lr": last,
             "told": self._told,
+            "stepped": self._stepped,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Errors: CurriculaError when it is of another schedule."""
         self._rate.load_state_dict(state_dict["rate"])
-        self.base_lrs, self._last_lr, self._told = list(state_dict["base_lrs"]), list(state_dict["last_lr"]), state_dict["told"]
+        self.base_lrs, self._last_lr = list(state_dict["base_lrs"]), list(state_dict["last_lr"])
+        self._told, self._stepped = state_dict["told"], state_dict["stepped"]
         self.last_epoch = self._rate.state.updates
         for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
             group["lr"] = lr
+
+
+def _innermost(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The one that steps, of those that a host has wrapped (accelerate)."""
+    inner = getattr(optimizer, "optimizer", None)
+    return _innermost(inner) if isinstance(inner, torch.optim.Optimizer) else optimizer
