@@ -27,8 +27,21 @@ def tokens_of(attempts: Sequence[Attempt]) -> int:
     return sum(int(attempt.outcome.n_tokens_R.sum()) for attempt in attempts)
 
 
-def controller_metrics(consumed: Consumed, report: LearnerReport) -> dict[str, float]:
-    """By the names that controllers know."""
-    mean_length = consumed.tokens / consumed.rollouts if consumed.rollouts else 0.0
-    found = {"informative_rollouts": consumed.informative_rollouts, "mean_length": mean_length, "grad_norm": report.grad_norm}
-    return found | {name: report.metrics[name] for name in ("clip_fraction",) if name in report.metrics}
+TOLD_AS = {  # metric of a controller: metric of the learner
+    "clip_fraction": "clip_fraction",
+    "entropy": "entropy",
+    "kl": "update_kl",
+    "mismatch_mean": "mismatch_mean",
+    "update_cosine": "update_cosine",
+}
+
+
+def controller_metrics(attempts: Sequence[Attempt], consumed: Consumed, report: LearnerReport) -> dict[str, float]:
+    """By the names that controllers know. ``kl`` is the update's own; the report's ``kl`` is that to the reference model."""
+    scores = [score for attempt in attempts for score in attempt.outcome.score_R.tolist()]
+    found = {"informative_rollouts": consumed.informative_rollouts, "grad_norm": report.grad_norm}
+    if consumed.rollouts:
+        found["mean_length"] = consumed.tokens / consumed.rollouts
+        found["informative_share"] = consumed.informative_rollouts / consumed.rollouts
+        found["mean_score"] = sum(scores) / len(scores)
+    return found | {name: report.metrics[told] for name, told in TOLD_AS.items() if told in report.metrics}

@@ -210,7 +210,7 @@ class Run:
         """Tell the learning rate what the update consumed. Steps without one leave its clock where it is."""
         updates = self._parts.learner.version - self._learned_from
         consumed = consumed_of(attempts, updates, time.perf_counter() - began)
-        self._parts.rate.advance(consumed, self._steps_left(step, attempts), controller_metrics(consumed, report))
+        self._parts.rate.advance(consumed, self._steps_left(step, attempts), controller_metrics(attempts, consumed, report))
 
     def _publish(self) -> None:
         self._observer.on_phase("publish")
@@ -297,6 +297,7 @@ class Run:
         self._parts.log.append_evaluation(to_dict(result))
         self._parts.log.commit()
         self._observer.on_evaluation(result)
+        self._parts.rate.observe({"held_out": result.sampled})
 
     def _save(self, step: int) -> None:
         self._observer.on_phase("checkpoint")

@@ -51,6 +51,7 @@ class Recipe:
         _require_name("schedule", self.schedule)
         _check_curriculum(self.curriculum)
         build_rate(self.schedule, self.length)  # for what it refuses
+        _check_evaluated(self.schedule, self.evaluation)
         _check_model(self)
 
     @property
@@ -78,6 +79,15 @@ class Recipe:
     def to_yaml(self) -> str:
         """A recipe file that loads back equal."""
         return strict_yaml.dump(self.resolved)
+
+
+def _check_evaluated(schedule: Mapping[str, Any], evaluation: EvaluationSettings) -> None:
+    plateau = (schedule.get("controllers") or {}).get("plateau") or {}
+    if plateau.get("metric") == "held_out" and not evaluation.every:
+        raise CurriculaError(
+            "schedule.controllers.plateau.metric: held_out needs evaluations while training, and evaluation.every is 0; "
+            "set it, for example to 20, or take mean_score"
+        )
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -23,7 +23,12 @@ SCHEDULES: dict[str, dict[str, Any]] = {
     "scales": {
         "name": "constant",
         "peak": 0.3,
-        "controllers": {"batch_coupling": {"reference": 400}, "guard": {"hold": 2}, "length_surge": {"first": 2}},
+        "controllers": {
+            "batch_coupling": {"reference": 400},
+            "guard": {"hold": 2},
+            "length_surge": {"first": 2},
+            "volatility": {"window": 2},
+        },
     },
 }
 

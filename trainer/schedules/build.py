@@ -17,6 +17,7 @@ from trainer.schedules.rate import LearningRate
 from trainer.schedules.schedule import build_schedule
 
 UNFED = {  # what their metrics would be, which the learner does not report
+    "hypergradient": "the cosine of a step with the one before",
     "kl_adaptive": "the divergence of the old policy from the new one",
     "signal_to_noise": "gradient norms of parts of a batch",
 }
@@ -36,8 +37,7 @@ def build_rate(mapping: Mapping[str, Any], length: Length) -> LearningRate:
 
 
 def _controller(name: str, given: Any) -> Controller:
-    _import_controllers()
-    known_or_raise("controller of the learning rate", name, tuple(CONTROLLERS))
+    known_or_raise("controller of the learning rate", name, known_controllers())
     if name in UNFED:
         raise CurriculaError(
             f"schedule.controllers.{name}: it needs {UNFED[name]}, which the learner does not report; use it with EngineLR"
@@ -47,6 +47,12 @@ def _controller(name: str, given: Any) -> Controller:
     for key in settings:
         known_or_raise(f"key of controller {name!r}", str(key), own)
     return CONTROLLERS[name](**settings)
+
+
+def known_controllers() -> tuple[str, ...]:
+    """Names of the scales that react to training, sorted."""
+    _import_controllers()
+    return tuple(sorted(CONTROLLERS))
 
 
 @cache

@@ -7,14 +7,17 @@ from typing import Any, Protocol, TypeVar
 
 
 class Controller(Protocol):
-    """A frozen dataclass of hyper-parameters; its state is a NamedTuple of plain numbers."""
+    """A frozen dataclass of hyper-parameters; its state is a NamedTuple of plain numbers.
+
+    A history in the state is a tuple of numbers, of bounded length; a text ``cause`` in it says which metric holds the rate down.
+    """
 
     def begin(self) -> Any:
         """The state before the first update."""
         ...
 
     def observe(self, state: Any, metrics: Mapping[str, float]) -> Any:
-        """The state after an update with these metrics; what is missing among them leaves the state as it is."""
+        """The state after these metrics; what is missing among them, or not a number, leaves the state as it is."""
         ...
 
     def scale(self, state: Any) -> float:

@@ -6,7 +6,7 @@ moment, a decay starts from it, and scales rise slowly.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -49,7 +49,7 @@ class Explanation(NamedTuple):
     multiplier: float  # of the schedule, decays included
     scales: dict[str, float]  # by controller
     scale: float  # their minimum, no faster up than `RISE`
-    cause: str  # "schedule", or the controller that holds the rate down
+    cause: str  # "schedule", or the controller that holds the rate down, with its own cause if it has one ("guard: kl")
 
 
 class LearningRate:
@@ -74,16 +74,24 @@ class LearningRate:
         lowest = min(scales, key=lambda name: scales[name], default=None)
         wanted = 1.0 if lowest is None else scales[lowest]
         scale = min(wanted, self.state.scale * RISE) if self.state.updates else wanted
-        cause = "schedule" if lowest is None or scale >= 1.0 else lowest
+        cause = "schedule" if lowest is None or scale >= 1.0 else self._cause(lowest)
         return Explanation(self.schedule.peak * multiplier * scale, multiplier, scales, scale, cause)
 
     def advance(self, consumed: Consumed, steps_left: float = 0, metrics: Mapping[str, float] | None = None) -> None:
         """After an update. Steps without one are not told: the clock stands still."""
         scale = self.explain(consumed).scale
-        for name, controller in self._controllers.items():
-            self._observed[name] = controller.observe(self._observed[name], metrics or {})
+        self.observe(metrics or {})
         clock = self.clock.advance(self.state.clock, consumed, steps_left)
         self.state = replace(self.state, clock=clock, updates=self.state.updates + 1, scale=scale)
+
+    def observe(self, metrics: Mapping[str, float]) -> None:
+        """Tell the scales what was measured apart from an update, as an evaluation is; the clock stands still."""
+        for name, controller in self._controllers.items():
+            self._observed[name] = controller.observe(self._observed[name], metrics)
+
+    def _cause(self, name: str) -> str:
+        detail = getattr(self._observed[name], "cause", "")
+        return f"{name}: {detail}" if detail else name
 
     def extend(self, horizon: float) -> None:
         """Go on to a later horizon; the rate of the moment stays, and the schedule's remaining way is stretched.
@@ -150,7 +158,7 @@ class LearningRate:
             "stretch": state.stretch,
             "decay": None if state.decay is None else list(state.decay),
             "scale": state.scale,
-            "controllers": {name: list(observed) for name, observed in self._observed.items()},
+            "controllers": {name: _plain(observed) for name, observed in self._observed.items()},
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -178,5 +186,20 @@ class LearningRate:
             saved["scale"],
         )
         self._observed = {
-            name: type(controller.begin())(*saved["controllers"][name]) for name, controller in self._controllers.items()
+            name: _observed(name, controller, saved["controllers"][name]) for name, controller in self._controllers.items()
         }
+
+
+def _plain(observed: Any) -> list[Any]:
+    """A controller's state as lists; a history in it is a list too."""
+    return [list(value) if isinstance(value, tuple) else value for value in observed]
+
+
+def _observed(name: str, controller: Controller, saved: Sequence[Any]) -> Any:
+    begin = controller.begin()
+    if len(saved) != len(begin):
+        raise CurriculaError(
+            f"learning rate: the state of controller {name!r} has {len(saved)} numbers, expected {len(begin)} "
+            f"({', '.join(begin._fields)}); it was saved by another version"
+        )
+    return type(begin)(*(tuple(value) if isinstance(value, list) else value for value in saved))

@@ -42,7 +42,8 @@ class BatchCoupling:
         return Seen(0.0)
 
     def observe(self, state: Seen, metrics: Mapping[str, float]) -> Seen:
-        return Seen(float(metrics.get("informative_rollouts", state.n)))
+        n = float(metrics.get("informative_rollouts", math.nan))
+        return Seen(n) if math.isfinite(n) else state
 
     def scale(self, state: Seen) -> float:
         if state.n <= 0:

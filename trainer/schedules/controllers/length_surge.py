@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from trainer.schedules.controller import register
 class Surge(NamedTuple):
     """When it came."""
 
-    n: int  # updates observed
+    n: int  # lengths observed
     baseline: float  # mean length over the first of them
     at: int  # update of the surge; 0 = not yet
 
@@ -43,10 +44,9 @@ class LengthSurge:
         return Surge(0, 0.0, 0)
 
     def observe(self, state: Surge, metrics: Mapping[str, float]) -> Surge:
-        n = state.n + 1
-        length = metrics.get("mean_length")
-        if length is None:
-            return state._replace(n=n)
+        n, length = state.n + 1, metrics.get("mean_length", math.nan)
+        if not math.isfinite(length):
+            return state
         if n <= self.first:
             return Surge(n, state.baseline + (length - state.baseline) / n, 0)
         surged = not state.at and length > self.ratio * state.baseline > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -47,7 +48,8 @@ class SignalToNoise:
         return Averages(0.0, 0.0, 0.0, 0.0, 0)
 
     def observe(self, state: Averages, metrics: Mapping[str, float]) -> Averages:
-        if not {"part_norm_sq", "norm_sq", "part_groups", "groups"} <= metrics.keys():
+        needed = ("part_norm_sq", "norm_sq", "part_groups", "groups")
+        if not all(math.isfinite(metrics.get(name, math.nan)) for name in needed):
             return state
         part, whole = metrics["part_groups"], metrics["groups"]
         if not 0 < part < whole:
