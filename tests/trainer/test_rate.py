@@ -70,14 +70,29 @@ def test_equal_steps_make_the_forecast_a_clock_of_steps() -> None:
         state = clock.advance(state, Consumed(tokens=512), 39 - step)
 
 
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=20), st.integers(0, 19))
-def test_half_advances_are_one_advance(came: list[int], at: int) -> None:
-    whole, halves = (rate_of("cosine", horizon=2000, clock=Clock("rollouts", 2000)) for _ in range(2))
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=20), st.integers(0, 19), st.sampled_from(UNITS))
+def test_half_advances_are_one_advance(came: list[int], at: int, unit: str) -> None:
+    """Exactly, in every unit with a stated horizon. A forecast is told once per step, see below."""
+    whole, halves = (rate_of("cosine", horizon=2000, clock=Clock(unit, 2000)) for _ in range(2))
     for i, n in enumerate(came):
-        whole.advance(Consumed(rollouts=2 * n))
+        whole.advance(Consumed()._replace(**{unit: 2.0 * n}))
         for _ in range(2 if i == at else 1):
-            halves.advance(Consumed(rollouts=n if i == at else 2 * n))
+            halves.advance(Consumed()._replace(**{unit: float(n if i == at else 2 * n)}))
     assert whole.lr() == halves.lr()
+
+
+def test_a_forecast_takes_two_halves_for_two_steps() -> None:
+    """It forecasts from what a step brings, so that halves told apart, each as a step, move it less; it still ends with the run."""
+    clock = Clock("informative_rollouts", steps=4)
+    whole = clock.advance(clock.begin(), informative(100), steps_left=3)
+    half = clock.advance(clock.begin(), informative(50), steps_left=3)
+    halves = clock.advance(half, informative(50), steps_left=3)
+    assert whole.done == 1 / 4
+    assert halves.done == pytest.approx(1 - (3 / 4) ** 2)
+    for state in (whole, halves):
+        for left in (2, 1, 0):
+            state = clock.advance(state, informative(100), left)
+        assert state.done == pytest.approx(1.0)
 
 
 def test_recipes_name_clocks() -> None:
@@ -151,6 +166,25 @@ def test_an_extension_never_changes_the_rate_of_the_moment(name: str, at: int, f
         later.append(rate.lr())
         rate.advance(Consumed())
     assert (np.diff(later) <= 1e-12).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    histories(), st.sampled_from(["linear", "cosine", "wsd", "rex", "power", "cyclical"]), st.sampled_from(UNITS[1:]), st.booleans()
+)
+def test_nor_in_any_state_of_a_run(history: Any, name: str, unit: str, decays: bool) -> None:
+    """In a warm-up, in a decay, with scales that hold it down, on every clock."""
+    came, at, change = history
+    rate = rate_of(name, 20_000, Clock(unit, 20_000), {"guard": Guard(hold=3)}, warmup=0.1)
+    for step in range(at):
+        if decays and step == change and rate.explain().multiplier > 0:
+            rate.start_decay(50_000)
+        rate.advance(Consumed()._replace(**{unit: float(came[step])}), metrics={"kl": 0.2 * (step % 5 == 3)})
+    now = Consumed()._replace(**{unit: 0.0})
+    before = rate.lr(now)
+    if before > 0:
+        rate.extend(20_000.0 + 1000 * (change + 1))
+        assert rate.lr(now) == pytest.approx(before, rel=1e-12)
 
 
 def test_an_extended_line_is_the_line_from_here_to_the_new_end() -> None:
