@@ -305,6 +305,7 @@ def test_each_input_of_the_guard_trips_it_by_name(metric: str, value: float) -> 
     assert rate.explain().cause == "schedule"
     rate.advance(Consumed(), metrics=NORMAL | {metric: value})
     assert (rate.explain().scale, rate.explain().cause) == (0.5, f"guard: {metric}")
+    assert rate.metrics()[f"lr/held_by/guard/{metric}"] == 1.0
     for _ in range(4):
         rate.advance(Consumed(), metrics=NORMAL)
     assert rate.explain().scale == 0.5

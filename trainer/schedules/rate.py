@@ -133,11 +133,12 @@ class LearningRate:
         self.state = replace(self.state, clock=clock, updates=updates)
 
     def metrics(self) -> dict[str, float]:
-        """Numbers for a log."""
+        """Numbers for a log; 1 under the name of what holds the rate down, as ``lr/held_by/guard/kl``."""
         found = self.explain()
         scales = {f"lr/scale/{name}": scale for name, scale in found.scales.items()}
         share = share_of(self.state.clock.done, 0.0, self.state.clock.horizon)
-        return {"lr/multiplier": found.multiplier, "lr/scale": found.scale, "lr/clock": share, **scales}
+        held = {} if found.cause == "schedule" else {f"lr/held_by/{found.cause.replace(': ', '/')}": 1.0}
+        return {"lr/multiplier": found.multiplier, "lr/scale": found.scale, "lr/clock": share, **scales, **held}
 
     def _multiplier(self, now: float) -> float:
         clock, decay = self.state.clock, self.state.decay
