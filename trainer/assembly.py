@@ -62,6 +62,23 @@ class Parts:
     grower: Grower | None
 
 
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Where judged completions come from."""
+
+    fleet: Fleet
+    dispatcher: Dispatcher
+    producer: Producer
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What measures a model."""
+
+    source: Source
+    evaluator: Evaluator
+
+
 def assemble(recipe: Recipe, folder: Path, stack: ExitStack) -> Parts:
     """Build every part; the stack closes them in reverse order. Engines start first, as they take longest."""
     task = build_task(recipe.task)
@@ -78,24 +95,17 @@ def assemble(recipe: Recipe, folder: Path, stack: ExitStack) -> Parts:
         curriculum = Curriculum.from_recipe(recipe.curriculum, prompts.prompt_set.pool, seed=recipe.seed)
     log = RolloutLog(folder / "log", log_texts=recipe.rollout.log_texts)
     stack.callback(log.close)
-    fleet = Fleet.start(recipe.rollout.engine, model_path)
-    stack.callback(fleet.close)
+    source = start_source(recipe, model_path, train, stack)
     learner = build_learner(recipe, model_path)
     stack.callback(learner.close)
-    verifier = VerifierPool(recipe.rollout.verifier, train.reward)
-    stack.callback(verifier.close)
-    dispatcher = Dispatcher(fleet, recipe.rollout.engine)
-    retry = retry_of(recipe, model_path, train)
-    summariser = summariser_of(recipe, model_path, train)
-    producer = Producer(dispatcher, verifier, recipe.rollout.verifier.score_truncated, retry, summariser)
-    fleet.wait_ready(recipe.rollout.engine.start_timeout_s)
+    source.fleet.wait_ready(recipe.rollout.engine.start_timeout_s)
     return Parts(
         curriculum=curriculum,
         prompts=prompts,
-        fleet=fleet,
-        dispatcher=dispatcher,
-        producer=producer,
-        collector=Collector(curriculum, prompts, producer, recipe.rollout, recipe.seed),
+        fleet=source.fleet,
+        dispatcher=source.dispatcher,
+        producer=source.producer,
+        collector=Collector(curriculum, prompts, source.producer, recipe.rollout, recipe.seed),
         evaluator=Evaluator(held_out_prompts, recipe.evaluation, recipe.rollout.sampling, recipe.seed),
         learner=learner,
         rate=rate,
@@ -104,6 +114,30 @@ def assemble(recipe: Recipe, folder: Path, stack: ExitStack) -> Parts:
         lineage=Lineage(recipe.growth, curriculum.pool) if recipe.growth else None,
         grower=grower,
     )
+
+
+def assemble_bench(recipe: Recipe, model_path: str, stack: ExitStack) -> Bench:
+    """What measures a model on the recipe's held-out prompts as a run of the recipe does, and nothing else."""
+    train, held_out = build_task(recipe.task).build(recipe.seed)
+    encoder = encoder_of(recipe, model_path, train)
+    prompts = encoder.encode_held_out(held_out, recipe.rollout.drop_long_prompts)
+    source = start_source(recipe, model_path, train, stack)
+    set_cpu_threads(1)  # as in a run, where the learner has the others: sums of floats depend on it
+    source.fleet.wait_ready(recipe.rollout.engine.start_timeout_s)
+    return Bench(source, Evaluator(prompts, recipe.evaluation, recipe.rollout.sampling, recipe.seed))
+
+
+def start_source(recipe: Recipe, model_path: str, train: PromptSet, stack: ExitStack) -> Source:
+    """Begin to start the engines, and the verifiers beside them; nothing waits for the engines here."""
+    fleet = Fleet.start(recipe.rollout.engine, model_path)
+    stack.callback(fleet.close)
+    verifier = VerifierPool(recipe.rollout.verifier, train.reward)
+    stack.callback(verifier.close)
+    dispatcher = Dispatcher(fleet, recipe.rollout.engine)
+    retry = retry_of(recipe, model_path, train)
+    summariser = summariser_of(recipe, model_path, train)
+    producer = Producer(dispatcher, verifier, recipe.rollout.verifier.score_truncated, retry, summariser)
+    return Source(fleet, dispatcher, producer)
 
 
 def prepare_model(recipe: Recipe) -> str:

@@ -1,4 +1,4 @@
-"""The command line: `curricula train`, `plan`, `policies`, `warm-start`, `report`, `demo`, `simulate`, `advise`, `log`."""
+"""The command line: `curricula train`, `plan`, `policies`, `warm-start`, `evaluate`, `report`, `demo`, `simulate` and more."""
 
 from __future__ import annotations
 
@@ -73,6 +73,26 @@ def warm_start(recipe: RecipeFile, overrides: Overrides = None) -> None:
     from trainer.warm_start import warm_started
 
     typer.echo(str(warm_started(chosen)))
+
+
+@app.command()
+def evaluate(
+    where: Annotated[Path, typer.Argument(metavar="RECIPE|RUN", help="Recipe file, or folder of a run.")],
+    model: Annotated[Path | None, typer.Option(help="Hugging Face model folder, instead of the run's newest checkpoint.")] = None,
+    step: Annotated[int | None, typer.Option(help="The run's checkpoint after so many steps.")] = None,
+    overrides: Overrides = None,
+    json: Annotated[Path | None, typer.Option("--json", help="File for all numbers, prompt by prompt.")] = None,
+    ray_address: RayAddress = None,
+) -> None:
+    """Measure a model on the recipe's held-out prompts, with the engine and the seeds of the recipe's own evaluations."""
+    from trainer.measure import measure, subject_of
+    from trainer.tables import scores_table
+
+    measured = measure(subject_of(where, overrides or (), model, step), ray_address)
+    Console().print(scores_table(measured.result, measured.subject.name))
+    if json is not None:
+        json.parent.mkdir(parents=True, exist_ok=True)
+        json.write_text(measured.as_json())
 
 
 @app.command()

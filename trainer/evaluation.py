@@ -5,12 +5,12 @@ Evaluation never touches the curriculum: validation data that move a sampler are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from curricula.types import Status
+from curricula.types import Floats, Status
 from rollout.collector import EncodedPrompts
 from rollout.producer import Producer
 from rollout.turns import request_seed
@@ -19,6 +19,15 @@ from trainer.observer import DistributionScore, EvaluationResult
 from trainer.settings import EvaluationSettings
 
 SAMPLED, GREEDY = 0, 1  # the ticket's round
+
+
+@dataclass(frozen=True, eq=False)
+class PromptScores:
+    """Of one distribution, prompt by prompt: means of the reward mapped to [0, 1], NaN where no completion has a reward."""
+
+    ids: list[str]
+    sampled_N: Floats
+    greedy_N: Floats
 
 
 class Evaluator:
@@ -34,11 +43,15 @@ class Evaluator:
 
     def evaluate(self, step: int, producer: Producer) -> EvaluationResult:
         """Scores are means of the reward mapped to [0, 1]; standard errors are over prompts."""
+        return summarised(step, self.measure(producer))
+
+    def measure(self, producer: Producer) -> dict[str, PromptScores]:
+        """Every prompt's scores, by distribution."""
         requests = [request for rows in self._rows_K for row in rows for request in self._requests(int(row))]
         prompt_of = {request.ticket: self._prompts.prompt_set.prompts[-request.ticket.group - 1] for request in requests}
         judged = producer.produce(requests, prompt_of)
         names = self._prompts.prompt_set.pool.distribution_names
-        return EvaluationResult(step, {names[k]: self._score(rows, judged) for k, rows in enumerate(self._rows_K)})
+        return {names[k]: self._scores(rows, judged) for k, rows in enumerate(self._rows_K)}
 
     def _requests(self, row: int) -> Iterator[Request]:
         for round_, n, sampling in (
@@ -55,21 +68,32 @@ class Evaluator:
                 self._prompts.prompt_set.prompts[row].id,
             )
 
-    def _score(self, rows: np.ndarray, judged: dict[Ticket, list[Judged]]) -> DistributionScore:
-        sampled = np.array([self._mean(judged[Ticket(-int(row) - 1, SAMPLED)]) for row in rows])
-        greedy = np.array([self._mean(judged[Ticket(-int(row) - 1, GREEDY)]) for row in rows])
-        return DistributionScore(
-            greedy=float(np.nanmean(greedy)),
-            sampled=float(np.nanmean(sampled)),
-            standard_error=_standard_error(sampled),
-            n_prompts=len(rows),
-            greedy_standard_error=_standard_error(greedy),
+    def _scores(self, rows: np.ndarray, judged: dict[Ticket, list[Judged]]) -> PromptScores:
+        return PromptScores(
+            [self._prompts.prompt_set.prompts[row].id for row in rows],
+            np.array([self._mean(judged[Ticket(-int(row) - 1, SAMPLED)]) for row in rows]),
+            np.array([self._mean(judged[Ticket(-int(row) - 1, GREEDY)]) for row in rows]),
         )
 
     def _mean(self, judged: Sequence[Judged]) -> float:
         low, high = self._prompts.prompt_set.reward.low, self._prompts.prompt_set.reward.high
         scores = [(one.reward - low) / (high - low) for one in judged if one.status is Status.OK]
         return float(np.mean(scores)) if scores else float("nan")
+
+
+def summarised(step: int, scores: Mapping[str, PromptScores]) -> EvaluationResult:
+    """Means and their standard errors over prompts, by distribution."""
+    return EvaluationResult(step, {name: _summary(one) for name, one in scores.items()})
+
+
+def _summary(scores: PromptScores) -> DistributionScore:
+    return DistributionScore(
+        greedy=float(np.nanmean(scores.greedy_N)),
+        sampled=float(np.nanmean(scores.sampled_N)),
+        standard_error=_standard_error(scores.sampled_N),
+        n_prompts=len(scores.ids),
+        greedy_standard_error=_standard_error(scores.greedy_N),
+    )
 
 
 def _standard_error(values: np.ndarray) -> float:

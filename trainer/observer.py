@@ -73,8 +73,12 @@ class EvaluationResult:
     @property
     def standard_error(self) -> float:
         """Of ``sampled``: prompts of different distributions are independent draws."""
-        errors = [score.standard_error for score in self.scores.values()]
-        return math.sqrt(sum(error**2 for error in errors)) / len(errors) if errors else math.nan
+        return _error_of_mean([score.standard_error for score in self.scores.values()])
+
+    @property
+    def greedy_standard_error(self) -> float:
+        """Of ``greedy``."""
+        return _error_of_mean([score.greedy_standard_error for score in self.scores.values()])
 
 
 @dataclass(frozen=True)
@@ -191,6 +195,10 @@ def _number(value: Any) -> Any:
     if value is None:
         return math.nan
     return float(value) if isinstance(value, str) else value
+
+
+def _error_of_mean(errors: Sequence[float]) -> float:
+    return math.sqrt(sum(error**2 for error in errors)) / len(errors) if errors else math.nan
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -60,6 +60,20 @@ def accuracy_table(evaluations: Sequence[EvaluationResult]) -> Table:
     return table
 
 
+def scores_table(result: EvaluationResult, what: str) -> Table:
+    """Held-out accuracy of one model, by distribution."""
+    table = _table(f"held-out accuracy of {what} (± one standard error)")
+    for title in ("distribution", "prompts", "sampled", "greedy"):
+        table.add_column(title, justify="left" if title == "distribution" else "right")
+    for name, score in result.scores.items():
+        cells = (_percent(score.sampled, score.standard_error), _percent(score.greedy, score.greedy_standard_error))
+        table.add_row(name, f"{score.n_prompts:,}", *cells)
+    table.add_section()
+    cells = (_percent(result.sampled, result.standard_error), _percent(result.greedy, result.greedy_standard_error))
+    table.add_row("mean over distributions", "", *cells, style="bold")
+    return table
+
+
 def _arms_table(dry: DryRun) -> Table:
     n_greedy = dry.plan.n_completions - dry.plan.n_rollouts
     besides = f", {n_greedy} greedy completions" if n_greedy else ""

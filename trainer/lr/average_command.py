@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from curricula.types import CurriculaError, Floats, known_or_raise
-from trainer.average import Merged, average, chosen, rates
+from trainer.average import Merged, average, rates
+from trainer.run_checkpoints import chosen
 from trainer.schedules import merge_weights
 
 WEIGHTS: dict[str, Callable[..., Floats]] = {
