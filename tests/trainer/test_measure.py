@@ -30,6 +30,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model_path: Path) ->
         curriculum="uniform",
         schedule__peak=0.02,
         evaluation={"every": 1, "prompts_per_distribution": 3, "samples_per_prompt": 2},
+        rollout__verifier={"n_workers": 1},
         run__n_steps=2,
         run__checkpoint_every=1,
     )

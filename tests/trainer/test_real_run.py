@@ -40,12 +40,8 @@ def real(folder: Path, model: Path, **changes: Any) -> Recipe:
         "evaluation": {"prompts_per_distribution": 2, "samples_per_prompt": 1},
         "run": {"n_steps": 6, "checkpoint_every": 2, "folder": str(folder)},
     }
-    data["task"]["reward"] = "tests.trainer.test_real_run:share_of_digits"
+    data["task"]["reward"] = "tests.trainer.digits:share_of_digits"
     return parse_recipe(changed(data, changes))
-
-
-def share_of_digits(completion: str, answer: Any, extra: dict[str, Any]) -> float:
-    return sum(character.isdigit() for character in completion) / max(len(completion), 1)
 
 
 @pytest.mark.slow
