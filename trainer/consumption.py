@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from curricula.groups import score_spreads
 from rollout.types import Attempt
 from trainer.schedules.clock import Consumed
@@ -25,6 +27,18 @@ def consumed_of(attempts: Sequence[Attempt], updates: int = 1, seconds: float = 
 def tokens_of(attempts: Sequence[Attempt]) -> int:
     """Completion tokens that a step generated."""
     return sum(int(attempt.outcome.n_tokens_R.sum()) for attempt in attempts)
+
+
+def pass_rates(attempts: Sequence[Attempt], names: Sequence[str]) -> dict[str, float]:
+    """``pass_rate/<distribution>``: mean score of the step's rollouts, rejected groups included; NaN where none has a score."""
+    total, count = np.zeros(len(names)), np.zeros(len(names))
+    for attempt in attempts:
+        outcome = attempt.outcome
+        arm_R = attempt.plan.selection.distribution_B[outcome.group_R][outcome.ok_R]
+        total += np.bincount(arm_R, outcome.score_R[outcome.ok_R], minlength=len(names))
+        count += np.bincount(arm_R, minlength=len(names))
+    mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return {f"pass_rate/{name}": float(rate) for name, rate in zip(names, mean, strict=True)}
 
 
 TOLD_AS = {  # metric of a controller: metric of the learner

@@ -33,7 +33,7 @@ from trainer.agreement import Agreement, check_agreement, probe_prompts
 from trainer.assembly import Parts, assemble, take_cpus
 from trainer.batch import feedback_of, sequences_of, with_own_logprobs
 from trainer.cluster import connected
-from trainer.consumption import consumed_of, controller_metrics, tokens_of
+from trainer.consumption import consumed_of, controller_metrics, pass_rates, tokens_of
 from trainer.growth import GROWTH, Lineage, prompts_of, without_long
 from trainer.observer import EvaluationResult, Observer, Observers, RunSummary, to_dict
 from trainer.recipe import Recipe
@@ -210,7 +210,10 @@ class Run:
         """Tell the learning rate what the update consumed. Steps without one leave its clock where it is."""
         updates = self._parts.learner.version - self._learned_from
         consumed = consumed_of(attempts, updates, time.perf_counter() - began)
-        self._parts.rate.advance(consumed, self._steps_left(step, attempts), controller_metrics(attempts, consumed, report))
+        metrics = controller_metrics(attempts, consumed, report) | pass_rates(
+            attempts, self._parts.curriculum.pool.distribution_names
+        )
+        self._parts.rate.advance(consumed, self._steps_left(step, attempts), metrics)
 
     def _publish(self) -> None:
         self._observer.on_phase("publish")
@@ -297,7 +300,8 @@ class Run:
         self._parts.log.append_evaluation(to_dict(result))
         self._parts.log.commit()
         self._observer.on_evaluation(result)
-        self._parts.rate.observe({"held_out": result.sampled})
+        by_name = {f"held_out/{name}": score.sampled for name, score in result.scores.items()}
+        self._parts.rate.observe({"held_out": result.sampled, **by_name})
 
     def _save(self, step: int) -> None:
         self._observer.on_phase("checkpoint")

@@ -17,6 +17,7 @@ from trainer.report.data import RunData, Sample, read_run
 from trainer.report.dose import HEAD, READ, dose_rows
 from trainer.report.style import ordered_colours
 
+DECAY_FROM = "lr/decay_from/"
 LONGEST = 1500  # characters of a prompt or completion on the page
 
 
@@ -175,8 +176,19 @@ def _learning(run: RunData) -> str:
         "Learner",
         "Steps without an update have no loss and no gradient, and do not move the learning rate's clock.",
         html.figure(pictures.learning(run.steps)),
-        html.figure(causes, "The rate is the peak times the schedule times the smallest of the scales.", legend),
+        html.figure(
+            causes, f"The rate is the peak times the schedule times the smallest of the scales.{_decay_said(run.steps)}", legend
+        ),
     )
+
+
+def _decay_said(steps: Sequence[StepRecord]) -> str:
+    """Where on the clock a decay began, and why, where the schedule does not say so alone."""
+    found = {key: value for record in steps for key, value in record.metrics.items() if key.startswith(DECAY_FROM)}
+    words = [
+        f" The decay began at {at:.0%} of the clock: {key.removeprefix(DECAY_FROM).replace('_', ' ')}." for key, at in found.items()
+    ]
+    return "".join(words)
 
 
 def _dose(run: RunData) -> str:

@@ -14,21 +14,12 @@ from curricula.types import CurriculaError, known_or_raise
 from trainer.schedules.clock import Clock, ClockState, Consumed
 from trainer.schedules.controller import Controller
 from trainer.schedules.cool_downs import COOL_DOWNS, NEED_A_FLOOR
-from trainer.schedules.progress import share_of
+from trainer.schedules.decay import AT_THE_LATEST, Decay, DecayWhen
+from trainer.schedules.progress import share_of, units
 from trainer.schedules.schedule import Schedule
 
 VERSION = 1
 RISE = 1.05  # most that the scale may grow from one update to the next
-
-
-class Decay(NamedTuple):
-    """A decay that was started by hand, in the clock's units."""
-
-    start: float
-    length: float
-    height: float  # multiplier when it began
-    shape: str
-    floor: float  # of the peak
 
 
 @dataclass(frozen=True)
@@ -50,14 +41,26 @@ class Explanation(NamedTuple):
     scales: dict[str, float]  # by controller
     scale: float  # their minimum, no faster up than `RISE`
     cause: str  # "schedule", or the controller that holds the rate down, with its own cause if it has one ("guard: kl")
+    decay: str = ""  # why a decay began and where on the clock, where the schedule does not say so alone
+    still_learning: tuple[str, ...] = ()  # what the trigger of a decay waits for
 
 
 class LearningRate:
     """Asked before each update, told after it. A pure function of its state, which is plain numbers and texts."""
 
-    def __init__(self, schedule: Schedule, clock: Clock, controllers: Mapping[str, Controller] | None = None) -> None:
+    def __init__(
+        self,
+        schedule: Schedule,
+        clock: Clock,
+        controllers: Mapping[str, Controller] | None = None,
+        decay_when: DecayWhen | None = None,
+    ) -> None:
         self.schedule = schedule
         self.clock = clock
+        self._when = decay_when
+        if decay_when is not None:
+            decay_when.check(schedule)
+        self._watched: Any = decay_when.trigger.begin() if decay_when else None
         self._controllers = dict(controllers or {})
         self._observed: dict[str, Any] = {name: controller.begin() for name, controller in self._controllers.items()}
         self.state = RateState(clock.begin())
@@ -75,17 +78,36 @@ class LearningRate:
         wanted = 1.0 if lowest is None else scales[lowest]
         scale = min(wanted, self.state.scale * RISE) if self.state.updates else wanted
         cause = "schedule" if lowest is None or scale >= 1.0 else self._cause(lowest)
-        return Explanation(self.schedule.peak * multiplier * scale, multiplier, scales, scale, cause)
+        learning = self._when.trigger.learning(self._watched) if self._when else ()
+        lr = self.schedule.peak * multiplier * scale
+        return Explanation(lr, multiplier, scales, scale, cause, self._decay_said(), learning)
 
     def advance(self, consumed: Consumed, steps_left: float = 0, metrics: Mapping[str, float] | None = None) -> None:
         """After an update. Steps without one are not told: the clock stands still."""
         scale = self.explain(consumed).scale
-        self.observe(metrics or {})
+        self._react(metrics or {})
         clock = self.clock.advance(self.state.clock, consumed, steps_left)
         self.state = replace(self.state, clock=clock, updates=self.state.updates + 1, scale=scale)
+        self._watch(metrics or {})
 
     def observe(self, metrics: Mapping[str, float]) -> None:
-        """Tell the scales what was measured apart from an update, as an evaluation is; the clock stands still."""
+        """Tell the scales, and the trigger of a decay, what was measured apart from an update; the clock stands still."""
+        self._react(metrics)
+        self._watch(metrics)
+
+    def _watch(self, metrics: Mapping[str, float]) -> None:
+        """The trigger of a decay, after the clock."""
+        if self._when is None:
+            return
+        self._watched = self._when.trigger.observe(self._watched, metrics)
+        clock, fires = self.state.clock, self._when.trigger.fires(self._watched)
+        if clock.done < units(self.schedule.warmup, clock.horizon):
+            return
+        height = self._multiplier(0.0)
+        begun = self._when.begun(self.schedule, clock.horizon, clock.done, height, self.state.decay, fires)
+        self.state = replace(self.state, decay=begun)
+
+    def _react(self, metrics: Mapping[str, float]) -> None:
         for name, controller in self._controllers.items():
             self._observed[name] = controller.observe(self._observed[name], metrics)
 
@@ -110,6 +132,7 @@ class LearningRate:
                 "extend: the rate has come down to 0, there is nothing to stretch; go on from an earlier checkpoint"
             )
         self.state = replace(self.state, stretch=before / after)
+        self._watched = self._when.trigger.begin() if self._when else None
 
     def start_decay(self, length: float, shape: str = "one_minus_sqrt", floor: float = 0.0) -> None:
         """From the rate of the moment down to the floor (a share of the peak) over ``length`` units of the clock."""
@@ -138,7 +161,24 @@ class LearningRate:
         scales = {f"lr/scale/{name}": scale for name, scale in found.scales.items()}
         share = share_of(self.state.clock.done, 0.0, self.state.clock.horizon)
         held = {} if found.cause == "schedule" else {f"lr/held_by/{found.cause.replace(': ', '/')}": 1.0}
+        if self._when is not None:
+            held["lr/still_learning"] = float(len(found.still_learning))
+        if (began := self._decay_began()) is not None:
+            held[f"lr/decay_from/{began[0]}"] = share_of(began[1], 0.0, self.state.clock.horizon)
         return {"lr/multiplier": found.multiplier, "lr/scale": found.scale, "lr/clock": share, **scales, **held}
+
+    def _decay_began(self) -> tuple[str, float] | None:
+        """Why and where a decay began that the schedule does not state alone."""
+        clock, decay = self.state.clock, self.state.decay
+        if decay is not None:
+            return decay.cause, decay.start
+        if self._when is None or clock.done < (latest := self._when.latest(self.schedule, clock.horizon)):
+            return None
+        return AT_THE_LATEST, latest
+
+    def _decay_said(self) -> str:
+        began = self._decay_began()
+        return "" if began is None else f"{began[0]} from {began[1]:g} of {self.state.clock.horizon:g} {self.clock.unit}"
 
     def _multiplier(self, now: float) -> float:
         clock, decay = self.state.clock, self.state.decay
@@ -160,6 +200,7 @@ class LearningRate:
             "decay": None if state.decay is None else list(state.decay),
             "scale": state.scale,
             "controllers": {name: _plain(observed) for name, observed in self._observed.items()},
+            "decay_when": None if self._when is None else {"of": repr(self._when), "watched": _plain(self._watched)},
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -178,6 +219,12 @@ class LearningRate:
             raise CurriculaError(
                 f"learning rate: the state has controllers {sorted(saved['controllers'])}, this run {sorted(self._controllers)}"
             )
+        when = saved.get("decay_when")  # states from before decays had triggers know no such key
+        of, mine = None if when is None else when["of"], None if self._when is None else repr(self._when)
+        if of != mine:
+            raise CurriculaError(f"learning rate: the state has decay_when {of}, this run {mine}")
+        if self._when is not None and when is not None:
+            self._watched = type(self._when.trigger.begin())(*when["watched"])
         decay = saved["decay"]
         self.state = RateState(
             ClockState(*saved["clock"]),
@@ -191,9 +238,9 @@ class LearningRate:
         }
 
 
-def _plain(observed: Any) -> list[Any]:
-    """A controller's state as lists; a history in it is a list too."""
-    return [list(value) if isinstance(value, tuple) else value for value in observed]
+def _plain(value: Any) -> Any:
+    """Tuples as lists, at any depth."""
+    return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
 
 
 def _observed(name: str, controller: Controller, saved: Sequence[Any]) -> Any:
