@@ -16,6 +16,7 @@ from rollout.tasks import build_task
 from trainer.assembly import grower_of
 from trainer.baselines import check_baselines
 from trainer.cluster import needs_ray, resources
+from trainer.co_design import check_co_design
 from trainer.cuts import first_cuts
 from trainer.recipe import Recipe
 from trainer.schedules.build import build_rate
@@ -70,6 +71,7 @@ def dry_run(recipe: Recipe) -> DryRun:
     check_note(recipe.rollout.budget_note, curriculum.stages)
     first_cuts(recipe, train.pool)
     rate = build_rate(recipe.schedule, recipe.length)
+    check_co_design(recipe, curriculum, rate)
     horizon = rate.state.clock.horizon
     last = horizon - 1 if rate.clock.unit == "updates" else horizon
     return DryRun(
