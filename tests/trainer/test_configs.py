@@ -32,8 +32,8 @@ def test_every_config_builds(path: Path) -> None:
     curriculum = Curriculum.from_recipe(recipe.curriculum, small_pool(), seed=recipe.seed)
     plan = curriculum.plan(0, recipe.rollout.groups_per_step, recipe.rollout.budget)
     assert 0 < plan.n_rollouts <= recipe.rollout.budget
-    schedule = build_schedule(recipe.schedule, recipe.n_updates)
-    rates = [schedule.lr(t) for t in range(recipe.n_updates)]
+    schedule = build_schedule(recipe.schedule, recipe.length.updates)
+    rates = [schedule.lr(t) for t in range(recipe.length.updates)]
     assert all(math.isfinite(lr) and lr >= 0 for lr in rates)
     assert max(rates) == pytest.approx(recipe.schedule["peak"])
 
