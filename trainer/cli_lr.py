@@ -1,4 +1,4 @@
-"""`curricula lr ...`: learning rates before anything is trained, and averages of what was."""
+"""`curricula lr ...`: learning rates before anything is trained, averages of what was, and how its score grew."""
 
 from __future__ import annotations
 
@@ -60,3 +60,17 @@ def average(
     given = {"alpha": alpha, "shape": shape, "floor": floor}
     settings = {key: value for key, value in given.items() if value is not None}
     average_command(run, Choice(last, steps, weights, settings), out, Console())
+
+
+@app.command()
+def fit(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.")],
+    unit: Annotated[str, typer.Option(help="Of compute: tokens, rollouts, updates or seconds.")] = "tokens",
+    of: Annotated[str, typer.Option(help="Scores: evaluations, or training.")] = "evaluations",
+    predict: Annotated[float | None, typer.Option(metavar="U", help="Also the score at so much compute.")] = None,
+    out: Annotated[Path, typer.Option(metavar="STEM", help="Picture, without suffix.")] = Path("runs/fit"),
+) -> None:
+    """How a run's score grows with compute, and where it levels off, with intervals."""
+    from trainer.lr.fit import fit_command
+
+    fit_command(runs, unit, of, predict, out, Console())

@@ -48,7 +48,10 @@ class LawFit:
 
     @property
     def error(self) -> float:
-        """The law's stated error in nats: the worst held-out run's. Differences below it are not told apart."""
+        """The law's stated error in nats: the worst held-out run's. Differences below it are not told apart.
+
+        It is an estimate from two or three runs and no bound: a schedule unlike all of them may be missed by more.
+        """
         return max(run.error for run in self.held_out)
 
     def __str__(self) -> str:
