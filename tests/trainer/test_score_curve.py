@@ -115,7 +115,7 @@ def test_the_first_part_foresees_the_last() -> None:
 
 def test_a_curve_of_another_form_is_found_out() -> None:
     at = np.linspace(0, LAST, 26)
-    ladder = sum(1 / (1 + np.exp(-(at - middle) / 4)) for middle in (5, 35, 90)) / 3  # one level after the other
+    ladder = sum(1 / (1 + np.exp(-(at - middle) / 4)) for middle in (10, 85)) / 2  # one level, and much later the next
     checked = foreseen(fit_sigmoid(Scores(at, ladder, np.full(26, 4000.0))))
     assert checked is not None
     assert not checked.inside
