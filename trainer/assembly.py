@@ -27,6 +27,7 @@ from trainer.baselines import check_baselines
 from trainer.cuts import first_cuts, room_for_prompts, summariser_of, summary_ids
 from trainer.evaluation import Evaluator
 from trainer.growth import Grower, Lineage
+from trainer.optimizer import check_installed
 from trainer.recipe import Recipe
 from trainer.schedules.build import build_rate
 from trainer.schedules.rate import LearningRate
@@ -85,6 +86,7 @@ def assemble(recipe: Recipe, folder: Path, stack: ExitStack) -> Parts:
     train, held_out = task.build(recipe.seed)
     curriculum = Curriculum.from_recipe(recipe.curriculum, train.pool, seed=recipe.seed)
     check_baselines(recipe.learner, curriculum)
+    check_installed(recipe.learner)
     check_note(recipe.rollout.budget_note, curriculum.stages)
     rate = build_rate(recipe.schedule, recipe.length)
     grower = grower_of(recipe, task, train, held_out)

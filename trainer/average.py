@@ -136,7 +136,9 @@ class _Source:
             raise CurriculaError(f"checkpoint {folder}: files of tensors are damaged ({error}); average others") from error
         self.files = {name: list(file.keys()) for name, file in opened.items()}
         self._file_of = {name: opened[file] for file, names in self.files.items() for name in names}
-        self.masters = {key.removeprefix("master/") for key in self._optimizer.keys() if key.startswith("master/")}  # noqa: SIM118
+        shipped = not _averages(folder)  # else the model is an average already, and the masters are where gradients live
+        keys = self._optimizer.keys() if shipped else ()
+        self.masters = {key.removeprefix("master/") for key in keys if key.startswith("master/")}
 
     def tensor(self, kind: str, name: str) -> Tensor:
         found: Tensor = self._optimizer.get_tensor(f"master/{name}") if kind == MASTERS else self._file_of[name].get_tensor(name)
@@ -150,6 +152,12 @@ class _Source:
     def dtype(self, name: str) -> torch.dtype:
         empty: Tensor = self._file_of[name].get_slice(name)[:0]
         return empty.dtype
+
+
+def _averages(folder: Path) -> bool:
+    """Whether the checkpoint's optimiser ships other weights than its masters."""
+    facts = json.loads((folder / "learner.json").read_text())
+    return bool(facts.get("optimizer", {}).get("averages"))
 
 
 def _refuse_other_models(other: _Source, newest: _Source) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +17,12 @@ from torch import Tensor
 from curricula.types import CurriculaError, Floats, Ints
 from rollout.types import Weights
 from rollout.weights import to_chunks
-from trainer.learner_state import MOMENTS, read_state, write_model, write_state
+from trainer.learner_state import Facts, read_state, write_model, write_state
 from trainer.losses import token_weights
 from trainer.masters import Masters
 from trainer.micro_batches import MicroBatch, assemble, deal, split_by_length
 from trainer.objective import Scored, Tally, objective
+from trainer.optimizer import Saved, chosen
 from trainer.policy_model import PolicyModel, load_policy_model, published_weights
 from trainer.settings import LearnerSettings, ModelSettings
 from trainer.token_share import in_order, top_tokens, with_weights
@@ -80,7 +81,7 @@ class OneRank:
 
 
 class TorchLearner:
-    """Holds model, master weights and AdamW; see `LearnerSettings` for what a step does."""
+    """Holds model, master weights and optimiser; see `LearnerSettings` for what a step does."""
 
     def __init__(
         self, model: ModelSettings, settings: LearnerSettings, temperature: float, max_tokens: int, ranks: Ranks | None = None
@@ -99,9 +100,7 @@ class TorchLearner:
         self._model = self._ranks.shard(loaded, model)
         self._reference = None if reference is None else self._ranks.shard(reference, model)
         self._masters = Masters(self._model.causal_lm)
-        self._optimizer = torch.optim.AdamW(
-            self._masters.tensors.values(), lr=0.0, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
-        )
+        self._optimizer = chosen(settings.optimizer).build(self._masters.tensors, settings)
 
     # -- learning ---------------------------------------------------------------------------------------------------------------
 
@@ -130,6 +129,7 @@ class TorchLearner:
             n_processed_tokens=sum(len(sequence.prompt_ids) + len(sequence.token_ids) for sequence in processed),
             seconds=time.perf_counter() - began,
             metrics=metrics
+            | self._optimizer.metrics()
             | {
                 "tokens": float(sum(sequence.n_drawn for sequence in sequences)),
                 "updates": float(len(made)),
@@ -191,13 +191,12 @@ class TorchLearner:
         norm = torch.nn.utils.clip_grad_norm_(self._masters.tensors.values(), self._settings.max_grad_norm, foreach=True)
         norm_value = float(self._ranks.whole(norm))
         if np.isfinite(norm_value) and np.isfinite(tally.loss):
-            self._optimizer.param_groups[0]["lr"] = lr
-            self._optimizer.step()
+            self._optimizer.step(lr, tally.loss)
             self._masters.publish()
             self.version += 1
         else:
             norm_value = float("nan")
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad()
         return tally, norm_value
 
     def _accumulate(self, micro: MicroBatch) -> Tally:
@@ -236,6 +235,27 @@ class TorchLearner:
     def weights(self) -> Weights:
         return Weights(self.version, list(to_chunks(self.named_weights())))
 
+    def release_weights(self) -> Weights | None:
+        if not self.averages:
+            return None
+        with self.releasing():
+            return self.weights()
+
+    @property
+    def averages(self) -> bool:
+        """Whether the weights to evaluate and to ship are others than those that rollouts are drawn from."""
+        return self._optimizer.averages
+
+    @contextmanager
+    def releasing(self) -> Iterator[None]:
+        """Within it the weights are those to evaluate and to ship; afterwards they are what they were, to the last bit."""
+        with self._optimizer.releasing():
+            if self.averages:
+                self._masters.publish()
+            yield
+        if self.averages:
+            self._masters.publish()
+
     @torch.no_grad()
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """The current weights under Hugging Face names, adapters merged; copies, which later updates do not touch."""
@@ -246,10 +266,13 @@ class TorchLearner:
     # -- checkpoints ------------------------------------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
-        state = self._kept((name, self._ranks.whole(tensor)) for name, tensor in self._state().items())
-        weights = self._kept(self.named_weights())
+        optimizer = self._optimizer.state()
+        tensors = {f"master/{name}": tensor for name, tensor in self._masters.tensors.items()} | optimizer.tensors
+        state = self._kept((name, self._ranks.whole(tensor)) for name, tensor in tensors.items())
+        with self.releasing():
+            weights = self._kept(self.named_weights())
         if self._ranks.rank == 0:
-            write_state(folder, state, self.version)
+            write_state(folder, state, Facts(self.version, self._optimizer_name, optimizer.numbers, self.averages))
             write_model(folder / "model", self._model.causal_lm, weights, self._model_settings.path)
 
     def _kept(self, gathered: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
@@ -259,23 +282,19 @@ class TorchLearner:
     @torch.no_grad()
     def load(self, folder: Path) -> None:
         masters = self._masters.tensors
-        tensors, self.version = read_state(folder, {name: tensor.shape for name, tensor in masters.items()})
+        tensors, facts = read_state(folder, {name: tensor.shape for name, tensor in masters.items()}, self._optimizer_name)
+        self.version = facts.version
         for name, master in masters.items():
             master.copy_(self._ranks.share(tensors[f"master/{name}"], master))
-            if f"{MOMENTS[0]}/{name}" in tensors:
-                moments = {moment: self._ranks.share(tensors[f"{moment}/{name}"], master) for moment in MOMENTS}
-                self._optimizer.state[master] = {"step": torch.tensor(float(self.version), device=master.device), **moments}
+        self._optimizer.load(Saved(tensors, facts.numbers), self.version, self._ranks.share)
         self._masters.publish()
 
     def close(self) -> None:
         """Nothing to release: the process owns the memory."""
 
-    def _state(self) -> dict[str, Tensor]:
-        state = {f"master/{name}": tensor for name, tensor in self._masters.tensors.items()}
-        for name, master in self._masters.tensors.items():
-            moments: Mapping[str, Tensor] = self._optimizer.state.get(master, {})
-            state |= {f"{moment}/{name}": moments[moment] for moment in MOMENTS if moment in moments}
-        return state
+    @property
+    def _optimizer_name(self) -> str:
+        return str(self._settings.optimizer["name"])
 
 
 def split_by_group(sequences: Sequence[TrainSequence], n_parts: int) -> list[Ints]:

@@ -115,6 +115,13 @@ class RankActor:
             pass
         return []
 
+    def publish_release(self) -> list[Any] | None:
+        """As `publish`, the weights to release; None where they are the same."""
+        if not self._learner.averages:
+            return None
+        with self._learner.releasing():
+            return self.publish()
+
     def save(self, folder: Path) -> None:
         self._learner.save(folder)
 
@@ -161,6 +168,10 @@ class RankedLearner:
 
     def weights(self) -> Weights:
         return Weights(self.version, self._all("publish")[0])
+
+    def release_weights(self) -> Weights | None:
+        chunks = self._all("publish_release")[0]
+        return None if chunks is None else Weights(self.version, chunks)
 
     def save(self, folder: Path) -> None:
         self._all("save", Path(folder).absolute())

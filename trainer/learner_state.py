@@ -9,7 +9,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,21 +17,38 @@ from torch import Tensor
 from curricula.types import CurriculaError
 
 FORMAT = 1
-MOMENTS = ("exp_avg", "exp_avg_sq")
+UNNAMED = "adamw"
 TOKENIZER_FILES = ("tokenizer*", "special_tokens*", "added_tokens*", "vocab.*", "merges.*", "chat_template*", "*.model")
 
 
-def write_state(folder: Path, tensors: Mapping[str, Tensor], version: int) -> None:
-    """``tensors`` holds ``master/NAME`` and, after the first update, ``exp_avg/NAME`` and ``exp_avg_sq/NAME``."""
+class Facts(NamedTuple):
+    """What learner.json says."""
+
+    version: int
+    optimizer: str
+    numbers: dict[str, float]  # of the optimiser's state
+    averages: bool = False  # model/ is not the masters
+
+
+def write_state(folder: Path, tensors: Mapping[str, Tensor], facts: Facts) -> None:
+    """``tensors`` holds ``master/NAME`` and the optimiser's, after AdamW's first update ``exp_avg/NAME`` and ``exp_avg_sq/NAME``.
+
+    AdamW is not named: it was the only one once, and its checkpoints are still what they were.
+    """
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "optimizer.safetensors")
-    (folder / "learner.json").write_text(json.dumps({"format": FORMAT, "version": version}) + "\n")
+    named = (
+        {}
+        if facts.optimizer == UNNAMED
+        else {"optimizer": {"name": facts.optimizer, "numbers": facts.numbers, "averages": facts.averages}}
+    )
+    (folder / "learner.json").write_text(json.dumps({"format": FORMAT, "version": facts.version, **named}) + "\n")
 
 
-def read_state(folder: Path, expected: Mapping[str, torch.Size]) -> tuple[dict[str, Tensor], int]:
-    """Tensors and version, checked against the names and shapes of the trained parameters.
+def read_state(folder: Path, expected: Mapping[str, torch.Size], optimizer: str) -> tuple[dict[str, Tensor], Facts]:
+    """Tensors and facts, checked against the names and shapes of the trained parameters and the run's optimiser.
 
     Errors: CurriculaError for a missing, torn or foreign checkpoint; it names the first difference.
     """
@@ -49,7 +66,10 @@ def read_state(folder: Path, expected: Mapping[str, torch.Size]) -> tuple[dict[s
         )
     found = {name.removeprefix("master/"): tensor.shape for name, tensor in tensors.items() if name.startswith("master/")}
     _refuse_difference(folder, found, expected)
-    return tensors, int(facts["version"])
+    named = facts.get("optimizer", {"name": UNNAMED, "numbers": {}})
+    if named["name"] != optimizer:
+        raise CurriculaError(f"checkpoint {folder}: learner.optimizer was {named['name']!r} there and is {optimizer!r} in this run")
+    return tensors, Facts(int(facts["version"]), optimizer, named["numbers"], bool(named.get("averages")))
 
 
 def _refuse_difference(folder: Path, found: Mapping[str, torch.Size], expected: Mapping[str, torch.Size]) -> None:

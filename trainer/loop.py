@@ -295,13 +295,25 @@ class Run:
 
     def _evaluate(self, step: int) -> None:
         self._observer.on_phase("evaluate")
-        result = self._parts.evaluator.evaluate(step, self._parts.producer)
+        with self._releasing():
+            result = self._parts.evaluator.evaluate(step, self._parts.producer)
         self._evaluations.append(result)
         self._parts.log.append_evaluation(to_dict(result))
         self._parts.log.commit()
         self._observer.on_evaluation(result)
         by_name = {f"held_out/{name}": score.sampled for name, score in result.scores.items()}
         self._parts.rate.observe({"held_out": result.sampled, **by_name})
+
+    @contextmanager
+    def _releasing(self) -> Iterator[None]:
+        """Within it the engines have the weights to release, afterwards those to draw from. Nothing is in flight."""
+        weights = self._parts.learner.release_weights()
+        if weights is None:
+            yield
+            return
+        self._parts.fleet.publish(weights)
+        yield
+        self._parts.fleet.publish(self._parts.learner.weights())
 
     def _save(self, step: int) -> None:
         self._observer.on_phase("checkpoint")

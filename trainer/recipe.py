@@ -1,8 +1,8 @@
 """A run's whole configuration: one YAML file, complete, readable top to bottom.
 
 The dataclasses of the settings are the schema. No environment variables, no inheritance between files; ``--set a.b=c`` changes one
-value. Parts that a registry knows (task, curriculum, schedule, warm_start) are mappings with a ``name`` here; whoever builds them
-checks their keys.
+value. Parts that a registry knows (task, curriculum, schedule, optimizer, warm_start) are mappings with a ``name`` here; whoever
+builds them checks their keys.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from curricula.types import CurriculaError, known_or_raise
 from rollout.settings import RolloutSettings
 from trainer import strict_yaml
+from trainer.optimizer import check_optimizer
 from trainer.schedules.build import build_rate
 from trainer.schedules.clock import Length
 from trainer.settings import EvaluationSettings, GrowthSettings, LearnerSettings, ModelSettings, RunSettings
@@ -52,6 +53,8 @@ class Recipe:
         _check_curriculum(self.curriculum)
         build_rate(self.schedule, self.length)  # for what it refuses
         _check_evaluated(self.schedule, self.evaluation)
+        _require_name("learner.optimizer", self.learner.optimizer)
+        check_optimizer(self.learner, self.schedule)
         _check_model(self)
 
     @property

@@ -55,6 +55,7 @@ class LearnerSettings:
     tokens_per_micro_batch: int = 16384  # prompt + completion, padding included
     logprob_chunk_tokens: int = 4096  # rows of the (tokens x vocabulary) matrix at a time
     max_grad_norm: float = 1.0
+    optimizer: dict[str, Any] = field(default_factory=lambda: {"name": "adamw"})  # see trainer.optimizers
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
     n_ranks: int = 1

@@ -52,6 +52,9 @@ class SimulatedLearner:
     def weights(self) -> Weights:
         return Weights(self.version, [{"skill": self._skills_K.copy()}])
 
+    def release_weights(self) -> Weights | None:
+        return None
+
     def save(self, folder: Path) -> None:
         np.save(folder / "skills.npy", self._skills_K, allow_pickle=False)
         (folder / "learner.json").write_text(json.dumps({"version": self.version}))

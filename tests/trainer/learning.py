@@ -41,8 +41,8 @@ def weights_of(learner) -> dict[str, np.ndarray]:
 
 def gradients_of(learner) -> dict[str, np.ndarray]:
     """Adam's mean of the clipped gradients, as good as the gradients themselves."""
-    state = learner._optimizer.state
-    return {name: state[master]["exp_avg"].numpy() for name, master in learner._masters.tensors.items()}
+    tensors = learner._optimizer.state().tensors
+    return {name: tensors[f"exp_avg/{name}"].numpy() for name in learner._masters.tensors}
 
 
 def differences(one: dict, other: dict) -> float:

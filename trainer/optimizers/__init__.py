@@ -1,0 +1,1 @@
+"""What moves the weights, one optimiser per file; the whole folder is imported."""
