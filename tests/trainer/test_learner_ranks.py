@@ -109,6 +109,27 @@ def test_load_on_two_ranks_what_one_rank_saved(ranked, tiny_model_path, tmp_path
     assert differences(fetched(two), weights_of(one)) == 0
 
 
+def test_two_ranks_average_what_one_would(ranked, tiny_model_path, tmp_path):
+    settings = {"optimizer": {"name": "schedule_free_adamw"}}
+    two, one = ranked(2, **settings), make_learner(tiny_model_path, **settings)
+    for seed in range(2):
+        for learner in (two, one):
+            learner.step(ragged_sequences(seed, version=learner.version), STEADY)
+    drawn_from, released = fetched(two), two.release_weights()
+    assert released.version == 2
+    shipped = {name: array for chunk in released.chunks for name, array in ray.get(chunk).items()}
+    assert differences(drawn_from, shipped) > 1e-6
+    assert differences(fetched(two), drawn_from) == 0
+    assert differences(drawn_from, weights_of(one)) < 5e-6
+    two.save(tmp_path)
+    resumed = make_learner(tiny_model_path, **settings)
+    resumed.load(tmp_path)
+    assert differences(drawn_from, weights_of(resumed)) == 0
+    for learner in (two, resumed):
+        learner.step(ragged_sequences(2, version=2), STEADY)
+    assert differences(fetched(two), weights_of(resumed)) < 5e-6
+
+
 def test_a_dead_rank_is_named(ranked):
     two = ranked(2)
     two.step(ragged_sequences(), LR)

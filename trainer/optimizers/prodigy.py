@@ -27,8 +27,8 @@ class Prodigy(Choice):
     """Adam with a rate of d times the schedule's, d an estimate of the distance to the solution (arXiv 2306.06101).
 
     Experimental: d only grows, and is meant for one fixed objective, which a moving curriculum is not. ``d0`` is d at first;
-    ``growth_rate`` bounds its growth per update, ``d_coef`` scales the estimate. ``safeguard_warmup`` (off in the package) keeps the
-    schedule's factor out of the estimate's denominator, so that a warm-up does not inflate d.
+    ``growth_rate`` bounds its growth per update, ``d_coef`` scales the estimate. ``safeguard_warmup`` (off in the package) keeps
+    the schedule's factor out of the estimate's denominator, so that a warm-up does not inflate d.
     """
 
     d0: float = 1e-6
