@@ -28,6 +28,11 @@ FREE = (
     "learner.tokens_per_micro_batch",
     "learner.logprob_chunk_tokens",
 )
+BY_OPERATION = {  # what changes them in a run that is under way
+    "run.n_steps": "curricula lr extend {folder} --steps {value}",
+    "run.n_tokens": "curricula lr extend {folder} --tokens {value}",
+    "schedule.horizon": "curricula lr extend {folder} --steps N --horizon {value}",
+}
 RECIPE = "recipe.yaml"
 
 
@@ -42,20 +47,24 @@ def start_folder(recipe: Recipe, folder: Path, resume: bool) -> checkpoint.Check
             f"{folder}: a run is there already; go on with --resume, or choose another run.folder (or remove the folder)"
         )
     if saved.exists():
-        refuse_changes(load_recipe(saved), recipe)
+        refuse_changes(load_recipe(saved), recipe, folder)
     folder.mkdir(parents=True, exist_ok=True)
     saved.write_text(recipe.to_yaml())
     return checkpoint.newest(folder / "checkpoints") if resume else None
 
 
-def refuse_changes(before: Recipe, now: Recipe) -> None:
-    """CurriculaError naming the first key that decides what is learned and differs."""
+def refuse_changes(before: Recipe, now: Recipe, folder: Path) -> None:
+    """CurriculaError naming the first key that decides what is learned and differs, and the operation that changes it."""
     old, new = dict(flat(before.resolved)), dict(flat(now.resolved))
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key) and not key.startswith(FREE):
+            how = "start a new run.folder to change it"
+            if key in BY_OPERATION:
+                command = BY_OPERATION[key].format(folder=folder, value=new.get(key))
+                how = f"to go on for longer: `{command}`, then resume with the recipe as it was"
             raise CurriculaError(
                 f"resume: {key} was {old.get(key)!r} when the run began and is {new.get(key)!r} now; a resumed run has to keep it "
-                "(start a new run.folder to change it)"
+                f"({how})"
             )
 
 

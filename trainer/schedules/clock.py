@@ -79,6 +79,19 @@ class Clock:
         left = (1.0 - state.done) * (1.0 - came / to_come if to_come > 0 else 1.0)
         return ClockState(1.0 - left, 1.0, average)
 
+    def forecast_anew(self, state: ClockState, done: int, left: float, to_come: float) -> ClockState:
+        """The share of the run that is done when, after ``done`` steps, not ``left`` but ``to_come`` steps are still to come.
+
+        z / (1 - z) changes as 1 / (steps to come) does; a run that was through has done ``done`` of ``done + to_come`` steps.
+
+        >>> clock = Clock("tokens", steps=10)
+        >>> clock.forecast_anew(ClockState(0.5, 1.0, 60.0), done=5, left=5, to_come=15).done
+        0.25
+        """
+        z = state.done
+        came, comes = (z * left, (1.0 - z) * to_come) if left > 0 and z < 1 else (float(done), to_come)
+        return state._replace(done=came / (came + comes) if came + comes > 0 else 0.0)
+
     def now(self, state: ClockState, consumed: Consumed) -> float:
         """What the update that is due moves the clock by, for a warm-up that does not waste the first batch."""
         if not self.steps:

@@ -6,6 +6,7 @@ moment, a decay starts from it, and scales rise slowly.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -14,12 +15,22 @@ from curricula.types import CurriculaError, known_or_raise
 from trainer.schedules.clock import Clock, ClockState, Consumed
 from trainer.schedules.controller import Controller
 from trainer.schedules.cool_downs import COOL_DOWNS, NEED_A_FLOOR
-from trainer.schedules.decay import AT_THE_LATEST, Decay, DecayWhen
+from trainer.schedules.decay import AT_THE_LATEST, BY_HAND, Decay, DecayWhen
 from trainer.schedules.progress import share_of, units
 from trainer.schedules.schedule import Schedule
 
 VERSION = 1
 RISE = 1.05  # most that the scale may grow from one update to the next
+
+
+class Stretch(NamedTuple):
+    """What an extension did: the multiplier was ``height`` where the schedule of the new horizon has ``reference``.
+
+    Two numbers and not their ratio, so that the rate of the moment is what it was to the last bit.
+    """
+
+    height: float = 1.0
+    reference: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -28,7 +39,7 @@ class RateState:
 
     clock: ClockState
     updates: int = 0
-    stretch: float = 1.0  # factor on the schedule since it was extended
+    stretch: Stretch = Stretch()  # since the schedule was extended
     decay: Decay | None = None
     scale: float = 1.0  # of the newest update
 
@@ -118,24 +129,54 @@ class LearningRate:
     def extend(self, horizon: float) -> None:
         """Go on to a later horizon; the rate of the moment stays, and the schedule's remaining way is stretched.
 
-        Errors: CurriculaError where the horizon is not later, or the rate has come down to 0.
+        After a decay that was started by hand, which ends here, any horizon that is to come is a later one.
+        Errors: CurriculaError where the horizon is not later, the rate has come down to 0, or the clock goes by forecast.
         """
-        state = self.state
-        if not horizon > state.clock.horizon:
-            raise CurriculaError(f"extend: expected a horizon beyond {state.clock.horizon:g} {self.clock.unit}, got {horizon:g}")
-        before = self._multiplier(0.0)
-        self.state = replace(state, clock=state.clock._replace(horizon=horizon), stretch=1.0, decay=None)
+        clock = self.state.clock
+        if self.clock.steps:
+            raise CurriculaError(f"extend: the clock of {self.clock.unit} has no horizon, it goes by a forecast; use extend_steps")
+        least = clock.done if math.isfinite(self.decay_left) else clock.horizon
+        if not horizon > least:
+            raise CurriculaError(f"extend: expected a horizon beyond {least:g} {self.clock.unit}, got {horizon:g}")
+        self._go_on(clock._replace(horizon=horizon))
+
+    def extend_steps(self, done: int, left: float, to_come: float) -> None:
+        """The same for a clock that goes by forecast, whose horizon is the end of the run: after ``done`` steps, of which ``left``
+        were to come, ``to_come`` are.
+
+        Errors: CurriculaError where the rate has come down to 0, or the clock has a horizon.
+        """
+        self._go_on(self._forecast_anew(done, left, to_come))
+
+    def start_decay(self, length: float, shape: str = "one_minus_sqrt", floor: float = 0.0) -> None:
+        """From the rate of the moment down to the floor (a share of the peak) over ``length`` units of the clock."""
+        self._decay(self.state.clock, length, shape, floor)
+
+    def decay_steps(self, done: int, left: float, length: int, shape: str = "one_minus_sqrt", floor: float = 0.0) -> None:
+        """The same for a clock that goes by forecast: the run ends with the decay, ``length`` steps from now."""
+        clock = self._forecast_anew(done, left, length)
+        self._decay(clock, 1.0 - clock.done, shape, floor)
+
+    @property
+    def decay_left(self) -> float:
+        """Units of the clock until a decay that was started by hand has ended; infinite without one."""
+        decay = self.state.decay
+        return math.inf if decay is None or decay.cause != BY_HAND else max(decay.start + decay.length - self.state.clock.done, 0.0)
+
+    def _go_on(self, clock: ClockState) -> None:
+        state, before = self.state, self._multiplier(0.0)
+        self.state = replace(state, clock=clock, stretch=Stretch(), decay=None)
         after = self._multiplier(0.0)
         if before <= 0 or after <= 0:
             self.state = state
             raise CurriculaError(
                 "extend: the rate has come down to 0, there is nothing to stretch; go on from an earlier checkpoint"
             )
-        self.state = replace(self.state, stretch=before / after)
+        if before != after:  # else the schedule says the same, as in the plateau of wsd, and goes on as it says
+            self.state = replace(self.state, stretch=Stretch(before, after))
         self._watched = self._when.trigger.begin() if self._when else None
 
-    def start_decay(self, length: float, shape: str = "one_minus_sqrt", floor: float = 0.0) -> None:
-        """From the rate of the moment down to the floor (a share of the peak) over ``length`` units of the clock."""
+    def _decay(self, clock: ClockState, length: float, shape: str, floor: float) -> None:
         known_or_raise("shape of decay", shape, list(COOL_DOWNS))
         height = self._multiplier(0.0)
         if length <= 0 or not 0 <= floor <= height or (shape in NEED_A_FLOOR and floor <= 0):
@@ -143,7 +184,15 @@ class LearningRate:
                 f"start_decay: expected a length above 0 and a floor from 0 (shapes {', '.join(NEED_A_FLOOR)}: above 0) up to the "
                 f"multiplier of the moment, {height:g}; got length={length}, floor={floor}"
             )
-        self.state = replace(self.state, decay=Decay(self.state.clock.done, length, height, shape, floor))
+        self.state = replace(self.state, clock=clock, decay=Decay(clock.done, length, height, shape, floor))
+
+    def _forecast_anew(self, done: int, left: float, to_come: float) -> ClockState:
+        """Inside the warm-up the share stays as it is, so that the warm-up goes on from where it is."""
+        if not self.clock.steps:
+            raise CurriculaError(f"the clock has a horizon in {self.clock.unit}; expected one that goes by a forecast")
+        clock = self.state.clock
+        in_warmup = clock.done < units(self.schedule.warmup, clock.horizon)
+        return clock if in_warmup else self.clock.forecast_anew(clock, done, left, to_come)
 
     def catch_up(self, updates: int) -> None:
         """Stand where ``updates`` updates lead: for checkpoints from before the rate had a state of its own.
@@ -186,7 +235,8 @@ class LearningRate:
             x = share_of(clock.done, decay.start, decay.start + decay.length)
             return decay.height * COOL_DOWNS[decay.shape](x, decay.floor / decay.height if decay.height else 0.0)
         schedule = self.schedule if clock.horizon == self.schedule.horizon else replace(self.schedule, horizon=clock.horizon)
-        return min(1.0, self.state.stretch * schedule.multiplier(clock.done, now))
+        height, reference = self.state.stretch
+        return min(1.0, height * (schedule.multiplier(clock.done, now) / reference))
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers, texts and lists: JSON keeps it, and ``torch.load(weights_only=True)`` reads it."""
@@ -196,7 +246,7 @@ class LearningRate:
             "schedule": repr((self.schedule, self.clock)),
             "clock": list(state.clock),
             "updates": state.updates,
-            "stretch": state.stretch,
+            "stretch": list(state.stretch),
             "decay": None if state.decay is None else list(state.decay),
             "scale": state.scale,
             "controllers": {name: _plain(observed) for name, observed in self._observed.items()},
@@ -225,11 +275,11 @@ class LearningRate:
             raise CurriculaError(f"learning rate: the state has decay_when {of}, this run {mine}")
         if self._when is not None and when is not None:
             self._watched = type(self._when.trigger.begin())(*when["watched"])
-        decay = saved["decay"]
+        decay, stretch = saved["decay"], saved["stretch"]
         self.state = RateState(
             ClockState(*saved["clock"]),
             saved["updates"],
-            saved["stretch"],
+            Stretch(*stretch) if isinstance(stretch, list | tuple) else Stretch(stretch),  # states had their ratio once
             None if decay is None else Decay(*decay),
             saved["scale"],
         )
