@@ -1,4 +1,4 @@
-"""`curricula lr ...`: learning rates before anything is trained, averages of what was, and how its score grew."""
+"""`curricula lr ...`: learning rates before anything is trained, of a run on its way, averages of what was, and how its score grew."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ import typer
 from rich.console import Console
 
 app = typer.Typer(no_args_is_help=True, help="Learning rates as numbers and pictures.")
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run that is not being written.")]
+Length = Annotated[float, typer.Option(help="Units of the rate's clock; steps where it goes by a forecast.")]
+Shape = Annotated[str, typer.Option(help="A cool-down of the schedule wsd.")]
+Floor = Annotated[float, typer.Option(help="Where the decay ends, a share of the peak.")]
 
 
 @app.callback()
@@ -29,6 +34,57 @@ def compare(
     from trainer.lr.command import compare_command
 
     compare_command(schedules, steps, out, Console())
+
+
+@app.command()
+def show(
+    of: Annotated[Path, typer.Argument(metavar="RECIPE|RUN", help="Recipe file, or folder of a run, finished or not.")],
+    out: Annotated[Path | None, typer.Option(help="Picture, without suffix; runs/lr of a recipe, RUN/lr of a run.")] = None,
+) -> None:
+    """Schedule, clock, horizon and rates; of a run also what was decided, what held the rate down, and what is to come."""
+    from trainer.lr.show import show_command
+
+    show_command(of, out, Console())
+
+
+@app.command()
+def extend(
+    run: Run,
+    steps: Annotated[int | None, typer.Option(help="Steps of the run in all.")] = None,
+    tokens: Annotated[int | None, typer.Option(help="Completion tokens in all, of a run that run.n_tokens ends.")] = None,
+    horizon: Annotated[float | None, typer.Option(help="Units of the clock in all, where the recipe states a horizon.")] = None,
+) -> None:
+    """Let a run go on for longer; the rate does not jump. Applied by `curricula train ... --resume`."""
+    from trainer.lr.decided import said
+    from trainer.lr.recording import Longer
+    from trainer.lr.recording import extend as extended
+
+    said(extended(run, Longer(steps, tokens, horizon)), run, Console())
+
+
+@app.command()
+def decay(run: Run, length: Length, shape: Shape = "one_minus_sqrt", floor: Floor = 0.0) -> None:
+    """Let a run's rate decay from where it is; the run ends with the decay. Applied by `curricula train ... --resume`."""
+    from trainer.lr.decided import said
+    from trainer.lr.recording import start_decay
+
+    said(start_decay(run, length, shape, floor), run, Console())
+
+
+@app.command()
+def branch(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the trunk; it is only read, and may be running.")],
+    step: Annotated[int, typer.Option(help="Of the checkpoint to go on from.")],
+    out: Annotated[Path, typer.Option(help="Folder of the branch; a new one.")],
+    length: Length,
+    shape: Shape = "one_minus_sqrt",
+    floor: Floor = 0.0,
+) -> None:
+    """A new run folder that goes on from a checkpoint with a decay; the trunk stays as it is."""
+    from trainer.lr.branching import branch as branched
+    from trainer.lr.decided import said
+
+    said(branched(run, step, out, length, shape, floor), out, Console())
 
 
 @app.command()

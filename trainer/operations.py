@@ -46,14 +46,15 @@ class StartDecay:
 
     kind: ClassVar[str] = "decay"
     step: int
-    length: float  # units of the rate's clock; steps where that goes by forecast
+    length: float
+    unit: str  # of the rate's clock; steps where that goes by forecast
     shape: str = "one_minus_sqrt"
     floor: float = 0.0  # of the peak
     at: str = ""
 
     def __str__(self) -> str:
         floor = f", floor {self.floor:g}" if self.floor else ""
-        return f"decay over {self.length:,.6g}, {self.shape.replace('_', ' ')}{floor}"
+        return f"decay over {self.length:,.6g} {self.unit.replace('_', ' ')}, {self.shape.replace('_', ' ')}{floor}"
 
 
 @dataclass(frozen=True)

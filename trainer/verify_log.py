@@ -26,6 +26,7 @@ from trainer.advantages import feedback_advantages
 from trainer.assembly import encoder_of, prepare_model
 from trainer.growth import GROWTH, Lineage
 from trainer.growth import prompts_of as children_of
+from trainer.operations import read_operations
 from trainer.recipe import Recipe, load_recipe
 from trainer.resume import RECIPE
 
@@ -75,11 +76,12 @@ def reexecuted(folder: Path) -> Replayed:
     curriculum, producer = Curriculum.from_recipe(recipe.curriculum, pool, seed=recipe.seed), LoggedProducer()
     collector = Collector(curriculum, prompts, cast(Producer, producer), recipe.rollout, recipe.seed)
     lineage = Lineage(recipe.growth, pool) if recipe.growth else None
+    decided = {operation.step for operation in read_operations(folder)}  # the run stood still there, with nothing in flight
     run, steps = recipe.run, logged_steps(folder / "log", pool, partial(feedback_advantages, recipe.learner.advantage))
 
     def ahead(step: int) -> bool:
         drains = (step + 1) % run.checkpoint_every == 0 or (lineage is not None and lineage.due(step))
-        return run.mode == "one_step_ahead" and step + 1 < run.n_steps and not drains
+        return run.mode == "one_step_ahead" and not drains and step + 1 not in decided
 
     def learn(logged: LoggedStep) -> str | None:
         nonlocal prompts
@@ -87,6 +89,8 @@ def reexecuted(folder: Path) -> Replayed:
         if lineage is None:
             return None
         lineage.learn(logged.feedbacks)
+        if logged.grown is None and logged.step + 1 in decided:
+            return None  # the run ended here once, and a run does not grow its pool behind its last step
         if (said := other_parents(lineage, curriculum, logged)) is not None or logged.grown is None:
             return said
         curriculum.grow(lineage.take(logged.grown))

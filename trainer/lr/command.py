@@ -26,7 +26,7 @@ def compare_command(words: Sequence[str], n_steps: int, out: Path, console: Cons
     if not words:
         raise CurriculaError("lr compare: expected recipe files or schedules, such as 'linear' or '{name: wsd, decay: 0.2}'")
     curves = curves_of(words, n_steps)
-    console.print(_table(curves))
+    console.print(rates_table(curves))
     for path in draw(curves, out):
         console.print(str(path), highlight=False, soft_wrap=True)
 
@@ -51,7 +51,8 @@ def draw(curves: Sequence[Curve], stem: Path) -> list[Path]:
     return paths
 
 
-def _table(curves: Sequence[Curve]) -> Table:
+def rates_table(curves: Sequence[Curve]) -> Table:
+    """Rates at shares of the horizon."""
     table = Table(box=SIMPLE_HEAD, caption_justify="left")
     table.caption = "rate at shares of the clock's horizon; scales that react to training can only lower it"
     table.add_column("schedule", overflow="fold")

@@ -88,7 +88,7 @@ def decay_of(now: Standing, length: float, shape: str, floor: float) -> StartDec
         )
     if clock.steps and length != int(length):
         raise CurriculaError(f"decay: the clock of {clock.unit} goes by a forecast, so the length counts steps; got {length}")
-    return StartDecay(now.step, float(length), shape, float(floor), utc())
+    return StartDecay(now.step, float(length), "steps" if clock.steps else clock.unit, shape, float(floor), utc())
 
 
 def utc() -> str:

@@ -78,7 +78,7 @@ def _cards(run: RunData) -> list[str]:
     seconds = sum(record.seconds for record in run.steps if not math.isnan(record.seconds))
     rollouts = sum(record.n_rollouts for record in run.steps)
     tokens = sum(record.n_tokens_generated for record in run.steps)
-    cards.append(html.card(f"{len(run.steps):,}", f"steps of {run.recipe.run.n_steps:,}"))
+    cards.append(html.card(f"{len(run.steps):,}", f"steps of {run.n_steps:,}"))
     cards.append(html.card(f"{rollouts:,}", "rollouts"))
     cards.append(html.card(_short(tokens), "completion tokens generated"))
     sizes = [int(record.metrics["n_prompts"]) for record in run.steps if "n_prompts" in record.metrics]
@@ -171,11 +171,12 @@ def _curriculum(run: RunData) -> str:
 def _learning(run: RunData) -> str:
     if not run.steps:
         return ""
-    causes, legend = pictures.rate(run.steps)
+    at = [operation.step for operation in run.operations]
+    causes, legend = pictures.rate(run.steps, at)
     return html.section(
         "Learner",
         "Steps without an update have no loss and no gradient, and do not move the learning rate's clock.",
-        html.figure(pictures.learning(run.steps)),
+        html.figure(pictures.learning(run.steps, at), _operations(run)),
         html.figure(
             causes, f"The rate is the peak times the schedule times the smallest of the scales.{_decay_said(run.steps)}", legend
         ),
@@ -196,6 +197,11 @@ def _dose(run: RunData) -> str:
         return ""
     rows = [[escape(cell) for cell in row] for row in dose_rows(run.doses)]
     return html.section("Dose by distribution", READ, html.table(list(HEAD), rows, last_is_total=True))
+
+
+def _operations(run: RunData) -> str:
+    said = "; ".join(f"{operation} (before step {operation.step:,})" for operation in run.operations)
+    return f"Dotted lines: {said}." if said else ""
 
 
 def _cost(run: RunData) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from curricula.types import CurriculaError
 from rollout.log import read_log, read_texts
 from trainer.observer import EvaluationResult, StepRecord, read_evaluation, read_step
+from trainer.operations import Operation, read_operations
 from trainer.recipe import Recipe, load_recipe
 from trainer.report.dose import DistributionDose, TrainedRollouts, dose_of
 
@@ -39,6 +40,12 @@ class RunData:
     evaluations: list[EvaluationResult]
     samples: list[Sample]
     doses: list[DistributionDose]
+    operations: list[Operation]  # decided about the run on its way
+
+    @property
+    def n_steps(self) -> int:
+        """Of the whole run, as its newest step knew."""
+        return self.steps[-1].n_steps if self.steps else self.recipe.run.n_steps
 
     @property
     def distributions(self) -> list[str]:
@@ -67,6 +74,7 @@ def read_run(folder: Path) -> RunData:
         evaluations=[evaluations[step] for step in sorted(evaluations)],
         samples=_early_and_late(read_texts(folder / "log")),
         doses=dose_of(recipe, in_order, rollouts),
+        operations=read_operations(folder),
     )
 
 

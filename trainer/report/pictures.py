@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from trainer.observer import EvaluationResult, StepRecord
 from trainer.report.series import Floats, column, histograms, names_of, smoothed, table, thinned
-from trainer.report.style import HALF, WIDE, ordered_colours, picture, svg
+from trainer.report.style import HALF, INK, WIDE, ordered_colours, picture, svg
 
 ACCENT, SECOND, MUTED = "#3b82d6", "#d9822b", "#8a8f98"
 HEAT = LinearSegmentedColormap.from_list("heat", [(0.23, 0.51, 0.84, 0.0), (0.23, 0.51, 0.84, 0.75), (0.85, 0.31, 0.17, 1.0)])
@@ -82,8 +82,8 @@ def budgets(steps: Steps) -> str:
     )
 
 
-def learning(steps: Steps) -> str:
-    """Learning rate, loss and gradient norm, side by side."""
+def learning(steps: Steps, operations: Sequence[int] = ()) -> str:
+    """Learning rate, loss and gradient norm, side by side; the rate with the steps at which something was decided about it."""
     parts: list[tuple[str, Callable[[StepRecord], float]]] = [
         ("learning rate", lambda record: record.lr),
         ("loss", lambda record: record.loss),
@@ -94,11 +94,12 @@ def learning(steps: Steps) -> str:
             axis.plot(_at(steps), thinned(column(steps, value)), color=ACCENT)
             _titled(axis, title)
         axes[0].set_ylim(bottom=0)
+        _mark(axes[0], operations)
         axes[0].yaxis.set_major_formatter(lambda value, _: f"{value:.0e}" if value else "0")
         return svg(figure, "learning rate, loss and gradient norm")
 
 
-def rate(steps: Steps) -> tuple[str, list[tuple[str, str]]]:
+def rate(steps: Steps, operations: Sequence[int] = ()) -> tuple[str, list[tuple[str, str]]]:
     """What made the learning rate: how far its clock has come, and what multiplies the peak; with its legend."""
     if not any("lr/clock" in record.metrics for record in steps):
         return "", []
@@ -107,6 +108,8 @@ def rate(steps: Steps) -> tuple[str, list[tuple[str, str]]]:
     with picture(2, (WIDE[0], 2.4)) as (figure, (clock, causes)):
         clock.plot(_at(steps), thinned(_metric(steps, "lr/clock")), color=ACCENT)
         _share_axis(clock, "the rate's clock, share of its horizon")
+        _mark(clock, operations)
+        _mark(causes, operations)
         for name, colour in zip(names, colours, strict=True):
             causes.plot(_at(steps), thinned(_metric(steps, name)), color=colour)
         _share_axis(causes, "what multiplies the peak")
@@ -195,6 +198,11 @@ def _budget_edges(most: int) -> Floats:
     width = max(int(np.ceil((most + 1) / 24)), 1)
     edges: Floats = np.arange(0.0, most + 1.0 + width, width, dtype=np.float64)
     return edges
+
+
+def _mark(axis: Axes, at: Sequence[int]) -> None:
+    for step in at:
+        axis.axvline(step, color=INK, linestyle=":", linewidth=0.9, alpha=0.7)
 
 
 def _titled(axis: Axes, title: str) -> None:

@@ -76,6 +76,11 @@ class LearningRate:
         self._observed: dict[str, Any] = {name: controller.begin() for name, controller in self._controllers.items()}
         self.state = RateState(clock.begin())
 
+    @property
+    def controllers(self) -> dict[str, Controller]:
+        """By name."""
+        return dict(self._controllers)
+
     def lr(self, consumed: Consumed | None = None) -> float:
         """The rate of the update that is due; ``consumed`` is what its step consumed, which a warm-up may count already."""
         return self.explain(consumed).lr

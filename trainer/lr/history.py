@@ -1,0 +1,150 @@
+"""The learning rate of a run folder: what it was, what was decided, and what it will be if nothing else happens."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+from curricula.types import CurriculaError
+from rollout.lock import is_held
+from rollout.log import ROLLOUTS, read_log
+from trainer import checkpoint
+from trainer.lr.recording import Standing, standing
+from trainer.observer import StepRecord, read_step
+from trainer.operations import Course, Operation, course_of, read_operations
+from trainer.recipe import Recipe, load_recipe
+from trainer.resume import RECIPE
+from trainer.schedules.build import build_rate
+from trainer.schedules.clock import Consumed
+from trainer.schedules.rate import LearningRate
+
+SCHEDULE = "schedule"  # the cause of a rate that no controller held down
+MOST_STEPS = 1_000_000  # of what is to come
+
+
+class Point(NamedTuple):
+    """One step's rate."""
+
+    step: int
+    lr: float
+    clock: float  # share of the horizon
+    cause: str  # `SCHEDULE`, or the controller that held it down
+
+
+@dataclass(frozen=True)
+class History:
+    """Of a run folder."""
+
+    recipe: Recipe
+    rate: LearningRate  # as of where the run goes on
+    course: Course
+    step: int  # where it goes on
+    past: list[Point]
+    to_come: list[Point]
+    operations: list[Operation]
+    n_applied: int  # of them; the others wait for a resume
+    per_step: dict[str, float]  # units of the clocks that a step of the log took, on average
+
+    @property
+    def causes(self) -> dict[str, list[tuple[int, int]]]:
+        """Spans of steps (first, last), by what made the rate."""
+        spans: dict[str, list[tuple[int, int]]] = {}
+        for cause, points in groupby(self.past, key=lambda point: point.cause):
+            steps = [point.step for point in points]
+            spans.setdefault(cause, []).append((steps[0], steps[-1]))
+        return spans
+
+
+def history(folder: Path) -> History:
+    """Reads recipe, log, operations and the newest checkpoint, of which only the manifest is checked; the run may go on meanwhile.
+
+    Errors: CurriculaError when the folder is no run.
+    """
+    if not (folder / RECIPE).is_file():
+        raise CurriculaError(f"{folder}: no {RECIPE} in it; expected a recipe file, or the folder of a run")
+    recipe, (steps, per_step) = load_recipe(folder / RECIPE), _logged(folder)
+    saved = checkpoint.valid_folders(folder / "checkpoints")
+    start = checkpoint.glance(saved[0]) if saved else None
+    facts, now = start.facts if start else {}, _now(folder, recipe, start)
+    running = is_held(folder / "log" / "lock")
+    begin = max(now.step, steps[-1].step + 1) if running and steps else now.step
+    later = list(_to_come(now, per_step)) if steps else []
+    past = [_past(step) for step in steps]
+    return History(
+        recipe=recipe,
+        rate=_now(folder, recipe, start).rate,
+        course=now.course,
+        step=now.step,
+        past=[point for point in past if point.step < begin],
+        to_come=[point for point in later if point.step >= begin],
+        operations=read_operations(folder),
+        n_applied=len(facts.get("operations", [])),
+        per_step=per_step,
+    )
+
+
+def _now(folder: Path, recipe: Recipe, start: checkpoint.Checkpoint | None) -> Standing:
+    """Where the run goes on: at this checkpoint, or at its start."""
+    if start is not None:
+        return standing(folder, start)
+    rate = build_rate(recipe.schedule, recipe.length)
+    return Standing(recipe, 0, 0, course_of(recipe, folder, None).apply_due(0, 0, rate), rate)
+
+
+def _logged(folder: Path) -> tuple[list[StepRecord], dict[str, float]]:
+    """The log's steps, and what a step with an update took on average, by clock."""
+    if not (folder / "log" / ROLLOUTS).is_file():
+        return [], {}
+    steps: dict[int, StepRecord] = {}
+    informative: Counter[int] = Counter()
+    for record in read_log(folder / "log"):
+        if record["kind"] == "step":
+            steps[record["step"]] = read_step(record)
+        elif record["kind"] == "group" and len({reward for reward in record["rewards"] if reward is not None}) > 1:
+            informative[record["step"]] += len(record["rewards"])
+    live = [step for step in steps.values() if not math.isnan(step.loss)]
+    n = max(len(live), 1)
+    took = {
+        "updates": sum(step.metrics.get("updates", 1.0) for step in live) / n,
+        "rollouts": sum(step.n_rollouts for step in live) / n,
+        "informative_rollouts": sum(informative[step.step] for step in live) / n,
+        "tokens": sum(step.n_tokens_generated for step in live) / n,
+        "seconds": sum(step.seconds for step in live if not math.isnan(step.seconds)) / n,
+    }
+    return [steps[step] for step in sorted(steps)], took
+
+
+def _past(step: StepRecord) -> Point:
+    prefix = "lr/scale/"
+    scales = {name.removeprefix(prefix): value for name, value in step.metrics.items() if name.startswith(prefix)}
+    held = step.metrics.get("lr/scale", 1.0) < 1.0 and bool(scales)
+    return Point(
+        step.step, step.lr, step.metrics.get("lr/clock", math.nan), min(scales, key=lambda name: scales[name]) if held else SCHEDULE
+    )
+
+
+def _to_come(now: Standing, per_step: dict[str, float]) -> Iterator[Point]:
+    """As if every step took the average, and the controllers saw nothing new."""
+    consumed, rate, course, step = Consumed(**per_step), now.rate, now.course, now.step
+    tokens = float(now.n_tokens)
+    while step < now.step + MOST_STEPS and not course.is_over(step, int(tokens), rate):
+        found = rate.explain(consumed)
+        yield Point(step, found.lr, rate.metrics()["lr/clock"], SCHEDULE if found.cause == "schedule" else found.cause)
+        step, tokens = step + 1, tokens + consumed.tokens
+        rate.advance(consumed, max(course.steps_left(step, int(tokens), consumed.tokens, rate), 0.0))
+        course = course.apply_due(step, int(tokens), rate)
+
+
+def said_spans(spans: Sequence[tuple[int, int]], most: int = 4) -> str:
+    """Spans of steps in words.
+
+    >>> said_spans([(0, 4), (7, 7)])
+    '0-4, 7'
+    """
+    words = [f"{first}-{last}" if last > first else f"{first}" for first, last in spans]
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
