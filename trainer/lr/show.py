@@ -122,7 +122,8 @@ def _say_run(found: History, console: Console) -> None:
         )
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    console.print(_steps_table(found))
+    if found.past or found.to_come:
+        console.print(_steps_table(found))
     if found.past:
         console.print(_causes_table(found))
 
