@@ -120,12 +120,12 @@ def _logged(folder: Path) -> tuple[list[StepRecord], dict[str, float]]:
 
 
 def _past(step: StepRecord) -> Point:
-    prefix = "lr/scale/"
+    prefix, held_by = "lr/scale/", "lr/held_by/"
+    named = [name.removeprefix(held_by).replace("/", ": ") for name in step.metrics if name.startswith(held_by)]
     scales = {name.removeprefix(prefix): value for name, value in step.metrics.items() if name.startswith(prefix)}
-    held = step.metrics.get("lr/scale", 1.0) < 1.0 and bool(scales)
-    return Point(
-        step.step, step.lr, step.metrics.get("lr/clock", math.nan), min(scales, key=lambda name: scales[name]) if held else SCHEDULE
-    )
+    if not named and scales and step.metrics.get("lr/scale", 1.0) < 1.0:  # logs from before causes had names
+        named = [min(scales, key=lambda name: scales[name])]
+    return Point(step.step, step.lr, step.metrics.get("lr/clock", math.nan), named[0] if named else SCHEDULE)
 
 
 def _to_come(now: Standing, per_step: dict[str, float]) -> Iterator[Point]:

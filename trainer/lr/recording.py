@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -131,12 +132,12 @@ def _horizon(now: Standing, n_steps: int, n_tokens: int, stated: float | None) -
             )
         return None
     if "horizon" in now.recipe.schedule:
-        back = state.decay is not None and state.clock.horizon > state.clock.done
+        back = math.isfinite(now.rate.decay_left) and state.clock.horizon > state.clock.done
         return state.clock.horizon if stated is None and back else stated
     if stated is not None:
         raise CurriculaError(f"extend: the horizon of this clock is the run's length in {clock.unit}; leave --horizon out")
     units = float(n_tokens if clock.unit == "tokens" else n_steps * now.recipe.learner.updates_per_step)
-    return units if state.decay is not None or units > state.clock.horizon else None
+    return units if math.isfinite(now.rate.decay_left) or units > state.clock.horizon else None
 
 
 def _recorded(folder: Path, decide: Callable[[Standing], Operation]) -> Recorded:
