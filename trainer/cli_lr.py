@@ -1,4 +1,4 @@
-"""`curricula lr ...`: learning rates before anything is trained, of a run on its way, averages of what was, and how its score grew."""
+"""`curricula lr ...`: learning rates before training, of a run on its way, averages of what was, and how its score grew."""
 
 from __future__ import annotations
 
