@@ -118,13 +118,15 @@ def test_two_ranks_average_what_one_would(ranked, tiny_model_path, tmp_path):
     drawn_from, released = fetched(two), two.release_weights()
     assert released.version == 2
     shipped = {name: array for chunk in released.chunks for name, array in ray.get(chunk).items()}
-    assert differences(drawn_from, shipped) > 1e-6
+    assert differences(drawn_from, shipped) > 0.02 * STEADY, "x is another place than y"
     assert differences(fetched(two), drawn_from) == 0
     assert differences(drawn_from, weights_of(one)) < 5e-6
     two.save(tmp_path)
     resumed = make_learner(tiny_model_path, **settings)
     resumed.load(tmp_path)
     assert differences(drawn_from, weights_of(resumed)) == 0
+    alone = {name: array for chunk in resumed.release_weights().chunks for name, array in chunk.items()}
+    assert differences(shipped, alone) == 0
     for learner in (two, resumed):
         learner.step(ragged_sequences(2, version=2), STEADY)
     assert differences(fetched(two), weights_of(resumed)) < 5e-6
