@@ -130,3 +130,76 @@ def fit(
     from trainer.lr.fit import fit_command
 
     fit_command(runs, unit, of, predict, out, Console())
+
+
+Source = Annotated[Path, typer.Argument(metavar="RECIPE|RUN", help="Recipe file, or folder of a run with checkpoints.")]
+Checkpoint = Annotated[int | None, typer.Option(metavar="STEP", help="Of a run; the newest by default.")]
+
+
+@app.command("range")
+def range_(  # noqa: PLR0913 - every option is one decision of the user
+    source: Source,
+    low: Annotated[float, typer.Option(help="Lowest rate.")] = 1e-7,
+    high: Annotated[float, typer.Option(help="Highest rate.")] = 1e-4,
+    updates: Annotated[int, typer.Option(help="Rates to try; by default 13, in a sweep 100.")] = 0,
+    linear: Annotated[bool, typer.Option("--linear", help="Even steps; without it even ratios.")] = False,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="One run of updates at a rising rate, instead of one from the start each.")
+    ] = False,
+    batches: Annotated[int, typer.Option(help="Batches to draw; a rate makes one update on each.")] = 1,
+    kl: Annotated[float, typer.Option(help="Of one update, old policy to new, per token.")] = 0.01,
+    checkpoint: Checkpoint = None,
+    out: Annotated[Path, typer.Option(help="Picture, without suffix.")] = Path("runs/lr-range"),
+) -> None:
+    """How far one update moves the policy, rate by rate, on rollouts drawn once; writes nothing into a run."""
+    from trainer.lr.range_test import RangeTest, range_command
+
+    range_command(source, checkpoint, RangeTest(low, high, updates, linear, sweep, batches, kl), out, Console())
+
+
+@app.command()
+def search(  # noqa: PLR0913 - every option is one decision of the user
+    source: Source,
+    low: Annotated[float, typer.Option(help="Lowest rate.")] = 1e-7,
+    high: Annotated[float, typer.Option(help="Highest rate.")] = 1e-4,
+    tries: Annotated[int, typer.Option(help="Rates to try.")] = 10,
+    batches: Annotated[int, typer.Option(help="Batches to draw; each makes an update, the others judge it.")] = 2,
+    updates: Annotated[int, typer.Option(help="Updates of a batch, one after another.")] = 1,
+    forecast: Annotated[int, typer.Option(metavar="N", help="Forecast the gain after N updates from those made.")] = 0,
+    kl: Annotated[float, typer.Option(help="Largest KL per token at which old rollouts may judge.")] = 0.01,
+    checkpoint: Checkpoint = None,
+    out: Annotated[Path, typer.Option(help="Picture, without suffix.")] = Path("runs/lr-search"),
+) -> None:
+    """The rate whose update is worth most on held-out rollouts, drawn once; writes nothing into a run."""
+    from trainer.lr.search import Terms, search_command
+
+    terms = Terms(low, high, tries, batches, updates, forecast, kl)
+    search_command(source, checkpoint, terms, out, Console())
+
+
+@app.command()
+def refine(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs of one loss, group size and model.")],
+    form: Annotated[str, typer.Option(help="adam: 1 / l1 norm; sgd: 1 / squared l2 norm.")] = "adam",
+    final: Annotated[bool, typer.Option("--final", help="Down to 0; without it to a tenth of the peak.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.yaml", help="Write it here; without it, print it.")] = None,
+) -> None:
+    """The schedule that a run's gradient norms ask for, for the next run."""
+    from trainer.lr.refining import Refining, refine_command
+
+    refine_command(runs, Refining(form, final), out, Console())  # type: ignore[arg-type]  # it refuses other forms itself
+
+
+@app.command()
+def score(
+    schedules: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SCHEDULE]...", help="Recipe files, names, or schedules such as '{name: wsd, decay: 0.2}'."),
+    ] = None,
+    run: Annotated[Path | None, typer.Option(metavar="RUN", help="Its rates are the tuned ones, its gradient norms count.")] = None,
+    horizon: Annotated[int, typer.Option(help="Updates, without a run.")] = 400,
+) -> None:
+    """Rank schedules by a bound of convex theory, with the peak that each would want; without a run, the first is the tuned one."""
+    from trainer.lr.score import score_command
+
+    score_command(schedules or (), run, horizon, Console())

@@ -226,6 +226,7 @@ class Driven:
 
     def load(self, saved: Saved, version: int, share: Share) -> None:
         for name, part in self._parts.items():
+            self._state_of[id(part)].pop(part, None)  # of updates that the saved state has not seen
             kept = {key: share(saved.tensors[f"{key}/{name}"], part) for key in self._keys if f"{key}/{name}" in saved.tensors}
             if kept:
                 self._state_of[id(part)][part] = {**self._count(version, part), **kept}

@@ -12,6 +12,7 @@ from curricula.types import CurriculaError, Floats
 from trainer.recipe import load_recipe
 from trainer.schedules.build import build_rate
 from trainer.schedules.clock import Length
+from trainer.schedules.rate import LearningRate
 from trainer.strict_yaml import load
 
 N_POINTS = 400
@@ -28,34 +29,50 @@ class Curve(NamedTuple):
     controllers: tuple[str, ...]  # they can only lower the rate
 
 
+class Stated(NamedTuple):
+    """A schedule as a recipe or a word states it."""
+
+    name: str
+    schedule: Mapping[str, Any]
+    length: Length
+
+    @property
+    def rate(self) -> LearningRate:
+        """Errors: CurriculaError for whatever cannot be built."""
+        return build_rate(self.schedule, self.length)
+
+
 def curves_of(words: Sequence[str], n_steps: int) -> list[Curve]:
     """A curve per word: a recipe file, or a schedule such as ``{name: wsd, peak: 1.0e-6, decay: 0.2}`` over ``n_steps`` updates.
 
     Errors: CurriculaError for whatever cannot be built.
     """
-    return [_of_recipe(Path(word)) if word.endswith((".yaml", ".yml")) else _of_text(word, n_steps) for word in words]
+    return [_curve(stated(word, n_steps)) for word in words]
 
 
-def _of_recipe(path: Path) -> Curve:
-    recipe = load_recipe(path)
-    return _curve(path.stem, recipe.schedule, recipe.length)
-
-
-def _of_text(text: str, n_steps: int) -> Curve:
-    given = load(text, "schedule")
+def stated(word: str, n_steps: int) -> Stated:
+    """What a word says; a schedule without a peak has the peak 1."""
+    if n_steps < 1:
+        raise CurriculaError(f"lr: expected one step at least, got {n_steps}")
+    if word.endswith((".yaml", ".yml")):
+        recipe = load_recipe(Path(word))
+        return Stated(Path(word).stem, recipe.schedule, recipe.length)
+    given = load(word, "schedule")
     if not isinstance(given, Mapping):
-        given = {"name": text}
-    mapping = {"peak": 1.0, **given}
+        given = {"name": word}
     told = ", ".join(f"{key} {value}" for key, value in given.items() if key not in ("name", "peak"))
-    return _curve(f"{given.get('name')}{f' ({told})' if told else ''}", mapping, Length(n_steps, n_steps))
+    return Stated(f"{given.get('name')}{f' ({told})' if told else ''}", {"peak": 1.0, **given}, Length(n_steps, n_steps))
 
 
-def _curve(name: str, schedule: Mapping[str, Any], length: Length) -> Curve:
-    if length.steps < 1:
-        raise CurriculaError(f"lr: expected one step at least, got {length.steps}")
-    rate = build_rate(schedule, length)
+def lr_at(rate: LearningRate, share: Floats) -> Floats:
+    """The schedule's rates at shares of the clock's horizon, scales left out."""
     horizon = rate.state.clock.horizon
-    at = np.linspace(0.0, 1.0, N_POINTS + 1)
     step = 1.0 if rate.clock.unit == "updates" else horizon / N_POINTS
-    lr = np.array([rate.schedule.lr(share * horizon, step) for share in at])
-    return Curve(name, rate.clock.unit, at, lr, rate.clock.horizon, tuple(schedule.get("controllers", {})))
+    return np.array([rate.schedule.lr(each * horizon, step) for each in share])
+
+
+def _curve(given: Stated) -> Curve:
+    rate = given.rate
+    at = np.linspace(0.0, 1.0, N_POINTS + 1)
+    controllers = tuple(given.schedule.get("controllers", {}))
+    return Curve(given.name, rate.clock.unit, at, lr_at(rate, at), rate.clock.horizon, controllers)

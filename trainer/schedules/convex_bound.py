@@ -43,11 +43,13 @@ def convex_bound(multiplier_T: ArrayLike, norm_T: ArrayLike | None = None, dista
     return Bound(float(np.sqrt(a / (b + c))), float(2 * np.sqrt(a * (b + c))))
 
 
-def transferred_peak(peak: float, before_T: ArrayLike, after_T: ArrayLike) -> float:
+def transferred_peak(peak: float, before_T: ArrayLike, after_T: ArrayLike, norm_T: ArrayLike | None = None) -> float:
     """The peak for another schedule or horizon, from one that was tuned: in proportion to the best peaks of the theory.
+
+    With gradient norms both schedules are over the same updates.
 
     >>> constant, line = np.ones(400), 1 - np.arange(400) / 400
     >>> round(transferred_peak(1e-6, constant, line) * 1e6, 2)
     2.73
     """
-    return peak * convex_bound(after_T).peak / convex_bound(before_T).peak
+    return peak * convex_bound(after_T, norm_T).peak / convex_bound(before_T, norm_T).peak
