@@ -17,7 +17,7 @@ from tests.trainer.test_real_run import real
 from trainer import checkpoint
 from trainer.cli import main
 from trainer.loop import run
-from trainer.lr.batches import Drawn, drawn, start_of
+from trainer.lr.batches import Drawn, Start, drawn, start_of
 from trainer.lr.held_out import old_logprobs, try_rate
 from trainer.lr.range_test import RangeTest, table, verdict
 from trainer.lr.trials import Effect, Target, change_of, chosen, one_batch, rates_between, sweep
@@ -118,7 +118,7 @@ def test_the_largest_rate_below_the_first_beyond_the_target() -> None:
             RangeTest(**test)
     many = [Effect(lr, 1e-4, 1e-3, 0.0, 0.0, 1.0) for lr in RangeTest(sweep=True).rates]
     assert table(many, RangeTest()).row_count <= 27
-    assert "go up with --high" in verdict(many, RangeTest(), start=None)  # type: ignore[arg-type]
+    assert "go up with --high" in verdict(many, RangeTest(), Start(simulated(Path("run")), None))
 
 
 def test_from_a_checkpoint_of_a_run_which_stays_as_it_was(

@@ -61,6 +61,6 @@ def _kernel(a: Floats, b: Floats, length: float, height: float) -> Floats:
 def _fit(x: Floats, y: Floats, error: Floats, length: float, height: float) -> tuple[float, float, float, Floats, Floats]:
     """Log likelihood up to a constant, and what a prediction needs."""
     covariance = _kernel(x, x, length, height) + np.diag(error**2 + JITTER * height**2)
-    factor = np.linalg.cholesky(covariance)
+    factor = np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
     weight = np.linalg.solve(factor.T, np.linalg.solve(factor, y))
     return float(-0.5 * y @ weight - np.log(np.diag(factor)).sum()), float(length), float(height), factor, weight

@@ -136,7 +136,7 @@ def schedule_of(runs: Sequence[LoggedUpdates], found: Refined) -> dict[str, Any]
     """What ``schedule:`` takes: the table on the first run's clock, with its horizon and its controllers."""
     old = runs[0].recipe.schedule
     peak = float(np.exp(np.mean([np.log(peak_for(run, found.multiplier_P)) for run in runs])))
-    kept = {key: old[key] for key in ("clock", "horizon", "controllers") if key in old}
+    kept: dict[str, Any] = {key: old[key] for key in ("clock", "horizon", "controllers") if key in old}
     return {"name": "table", "peak": float(f"{peak:.3g}"), **kept, "multipliers": found.multiplier_P.tolist()}
 
 
