@@ -18,7 +18,7 @@ from trainer.loop import run
 from trainer.lr.curves import stated
 from trainer.lr.logged import read_updates, refuse_unlike
 from trainer.lr.refining import LEAST_CORRELATION, Refining, correlation_of_halves, refine, snippet
-from trainer.lr.score import Tuned, of_run, scored
+from trainer.lr.score import Tuned, of_run, on_run, scored
 from trainer.observer import to_dict
 from trainer.report.data import read_run
 from trainer.schedules import build_schedule
@@ -151,7 +151,7 @@ def test_a_runs_norms_and_clock_count(plain: Path, tmp_path: Path, capsys: pytes
     assert call("score", "linear", "{name: wsd, decay: 0.2}", "--run", str(source)) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "convex losses and SGD" in said
-    assert "as in a" in said
+    assert "a as it was" in said
     logged = read_updates(source)
     line = build_schedule({"name": "linear", "peak": 1.0}, 1.0)
     m = np.array([line.multiplier(share) for share in logged.share_T])
@@ -159,6 +159,8 @@ def test_a_runs_norms_and_clock_count(plain: Path, tmp_path: Path, capsys: pytes
     norms = smoothed(logged.norm_T)
     factor = convex_bound(m, norms).peak / convex_bound(np.ones(60), norms).peak
     assert found.factor == pytest.approx(factor, rel=1e-6)
+    laid = on_run(logged, stated("{name: linear, warmup: 0.5}", 400))
+    assert (laid.length.steps, laid.rate.clock.unit) == (60, "informative_rollouts")
     assert found.peak == pytest.approx(0.05 * factor, rel=1e-6)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -49,15 +49,24 @@ def score_command(words: Sequence[str], run: Path | None, horizon: int, console:
     if run is None and not words:
         raise CurriculaError("lr score: expected schedules such as 'linear' or '{name: wsd, decay: 0.2}', or --run RUN")
     candidates = [stated(word, horizon) for word in words]
-    tuned = of_run(read_updates(run)) if run is not None else of_schedule(candidates[0], horizon)
-    found = scored(tuned, candidates if run is not None else candidates[1:])
-    console.print(table(found, tuned, run))
+    if run is None:
+        tuned, rest = of_schedule(candidates[0], horizon), candidates[1:]
+    else:
+        logged = read_updates(run)
+        tuned, rest = of_run(logged), [on_run(logged, given) for given in candidates]
+    console.print(table(scored(tuned, rest), tuned, run))
+
+
+def on_run(run: LoggedUpdates, given: Stated) -> Stated:
+    """The schedule over the run's length, and on its clock unless it names one."""
+    own: dict[str, Any] = {key: run.recipe.schedule[key] for key in ("clock", "horizon") if key in run.recipe.schedule}
+    return given._replace(schedule={**own, **given.schedule}, length=run.recipe.length)
 
 
 def of_run(run: LoggedUpdates) -> Tuned:
     """Its rates are taken to be tuned; scales that reacted to training are in them."""
     unit = str(run.recipe.schedule.get("clock", "updates"))
-    return Tuned(f"as in {run.folder.name}", run.multiplier_T, run.peak, run.share_T, smoothed(run.norm_T), unit)
+    return Tuned(f"{run.folder.name} as it was", run.multiplier_T, run.peak, run.share_T, smoothed(run.norm_T), unit)
 
 
 def of_schedule(given: Stated, horizon: int) -> Tuned:
