@@ -150,6 +150,12 @@ def test_what_cannot_be_tried_is_refused(tmp_path: Path) -> None:
         start_of(tmp_path, None)
     with pytest.raises(CurriculaError, match=r"needs the folder of a run"):
         start_of(tmp_path / "recipe.yaml", 3)
+    recipe = real(
+        tmp_path / "run", tmp_path, learner={"optimizer": {"name": "prodigy"}}, schedule={"name": "constant", "peak": 1.0}
+    )
+    (tmp_path / "prodigy.yaml").write_text(recipe.to_yaml())
+    with pytest.raises(CurriculaError, match="prodigy finds its step size itself"):
+        start_of(tmp_path / "prodigy.yaml", None)
     (tmp_path / "empty").mkdir()
     with pytest.raises(CurriculaError, match=r"no recipe\.yaml in it"):
         start_of(tmp_path / "empty", None)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from curricula.types import CurriculaError
 from trainer import checkpoint
+from trainer import optimizer as optimizers
 from trainer.assembly import Parts, assemble, take_cpus
 from trainer.batch import sequences_of, with_own_logprobs
 from trainer.cluster import connected
@@ -45,13 +46,16 @@ class Drawn:
 def start_of(path: Path, step: int | None) -> Start:
     """A recipe file, or the folder of a run: its newest checkpoint or the one of ``step``.
 
-    Errors: CurriculaError for anything else, for a simulated learner, and for a run whose pool grows.
+    Errors: CurriculaError for anything else, a simulated learner, a run whose pool grows, an optimiser that needs no rate.
     """
     start = _of_run(path, step) if path.is_dir() else Start(load_recipe(path), None)
     if step is not None and start.saved is None:
         raise CurriculaError(f"{path}: --checkpoint {step} needs the folder of a run with checkpoints")
     if start.recipe.rollout.engine.backend == "simulated":
         raise CurriculaError(f"{path}: a simulated learner has no policy whose change could be measured; expected a real model")
+    if optimizers.chosen(start.recipe.learner.optimizer).fit.peak is not None:
+        name = start.recipe.learner.optimizer["name"]
+        raise CurriculaError(f"{path}: the optimiser {name} finds its step size itself; there is no rate to look for")
     return start
 
 
