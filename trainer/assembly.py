@@ -153,7 +153,7 @@ def prepare_model(recipe: Recipe) -> str:
 
 def build_learner(recipe: Recipe, model_path: str) -> Learner:
     """In the driver, as ranks in Ray actors, or simulated."""
-    settings = recipe.learner
+    settings = replace(recipe.learner, statistics=recipe.statistics)
     if recipe.rollout.engine.backend == "simulated":
         from rollout.engines.simulated import ItemResponse
         from trainer.simulated_learner import SimulatedLearner

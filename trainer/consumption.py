@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from curricula.groups import score_spreads
 from rollout.types import Attempt
 from trainer.schedules.clock import Consumed
+from trainer.schedules.noise import norms_of
 from trainer.types import LearnerReport
+
+TOLD_AS = {  # metric of a controller: metric of the learner
+    "clip_fraction": "clip_fraction",
+    "entropy": "entropy",
+    "grad_norm_l1": "grad_norm_l1",
+    "group_rollouts": "group_rollouts",
+    "kl": "update_kl",
+    "mismatch_mean": "mismatch_mean",
+    "update_cosine": "update_cosine",
+}
 
 
 def consumed_of(attempts: Sequence[Attempt], updates: int = 1, seconds: float = 0.0) -> Consumed:
@@ -41,21 +52,19 @@ def pass_rates(attempts: Sequence[Attempt], names: Sequence[str]) -> dict[str, f
     return {f"pass_rate/{name}": float(rate) for name, rate in zip(names, mean, strict=True)}
 
 
-TOLD_AS = {  # metric of a controller: metric of the learner
-    "clip_fraction": "clip_fraction",
-    "entropy": "entropy",
-    "kl": "update_kl",
-    "mismatch_mean": "mismatch_mean",
-    "update_cosine": "update_cosine",
-}
-
-
 def controller_metrics(attempts: Sequence[Attempt], consumed: Consumed, report: LearnerReport) -> dict[str, float]:
     """By the names that controllers know. ``kl`` is the update's own; the report's ``kl`` is that to the reference model."""
     scores = [score for attempt in attempts for score in attempt.outcome.score_R.tolist()]
-    found = {"informative_rollouts": consumed.informative_rollouts, "grad_norm": report.grad_norm}
+    found = {"informative_rollouts": consumed.informative_rollouts, "updates": consumed.updates, "grad_norm": report.grad_norm}
     if consumed.rollouts:
         found["mean_length"] = consumed.tokens / consumed.rollouts
         found["informative_share"] = consumed.informative_rollouts / consumed.rollouts
         found["mean_score"] = sum(scores) / len(scores)
-    return found | {name: report.metrics[told] for name, told in TOLD_AS.items() if told in report.metrics}
+    found |= {name: report.metrics[told] for name, told in TOLD_AS.items() if told in report.metrics}
+    return found | _norms(report.metrics)
+
+
+def _norms(metrics: Mapping[str, float]) -> dict[str, float]:
+    if "gradient_noise" not in metrics:
+        return {}
+    return norms_of(metrics["gradient_signal"], metrics["gradient_noise"], metrics["update_groups"])

@@ -17,7 +17,9 @@ from torch import Tensor
 from curricula.types import CurriculaError, Floats, Ints
 from rollout.types import Weights
 from rollout.weights import to_chunks
+from trainer.gradient_noise import matrices_to_watch
 from trainer.learner_state import Facts, read_state, write_model, write_state
+from trainer.learner_statistics import LearnerStatistics
 from trainer.losses import token_weights
 from trainer.masters import Masters
 from trainer.micro_batches import MicroBatch, assemble, deal, split_by_length
@@ -97,7 +99,9 @@ class TorchLearner:
         loaded = load_policy_model(model, self._ranks.load_dtype(model), temperature, settings.logprob_chunk_tokens)
         self._dtype: torch.dtype = getattr(torch, model.dtype)  # of published weights
         reference = loaded.frozen_copy() if settings.kl_coefficient > 0 else None
+        matrices = matrices_to_watch(loaded) if "gradient_noise" in settings.statistics else []  # sharding renames classes
         self._model = self._ranks.shard(loaded, model)
+        self._statistics = LearnerStatistics(settings, matrices, self._ranks)
         self._reference = None if reference is None else self._ranks.shard(reference, model)
         self._masters = Masters(self._model.causal_lm)
         self._optimizer = chosen(settings.optimizer).build(self._masters.tensors, settings)
@@ -115,7 +119,8 @@ class TorchLearner:
             _refuse_bad_sequence(sequence)
         parts = [[sequences[i] for i in part] for part in split_by_group(sequences, self._settings.updates_per_step)]
         plans = [self._prepared(part, self._plan(part), len(parts) > 1) for part in parts]
-        done = [self._update(plan, lr) for plan in plans if plan]
+        with self._statistics.step(sequences, self.my_logprobs):
+            done = [self._update(part, plan, lr) for part, plan in zip(parts, plans, strict=True) if plan]
         tally = sum((tally for tally, _ in done), Tally.zero())
         norms = [norm for _, norm in done]
         processed = [sequence for part in parts for sequence in part if self._has_signal(sequence)]
@@ -130,6 +135,7 @@ class TorchLearner:
             seconds=time.perf_counter() - began,
             metrics=metrics
             | self._optimizer.metrics()
+            | self._statistics.metrics()
             | {
                 "tokens": float(sum(sequence.n_drawn for sequence in sequences)),
                 "updates": float(len(made)),
@@ -184,10 +190,11 @@ class TorchLearner:
         scores: tuple[Tensor, Tensor] = (model or self._model)(micro.to(self._ranks.device))
         return scores
 
-    def _update(self, plan: Sequence[MicroBatch], lr: float) -> tuple[Tally, float]:
+    def _update(self, part: Sequence[TrainSequence], plan: Sequence[MicroBatch], lr: float) -> tuple[Tally, float]:
         """Gradients of all micro-batches, then one optimiser step unless something is not finite. Tally and gradient norm."""
-        with self._own_randomness():
+        with self._own_randomness(), self._statistics.update(part):
             tally = self._ranks.total(sum((self._accumulate(micro) for micro in plan), Tally.zero()))
+        self._statistics.measure(self._masters.tensors, self._optimizer, self.version)
         norm = torch.nn.utils.clip_grad_norm_(self._masters.tensors.values(), self._settings.max_grad_norm, foreach=True)
         norm_value = float(self._ranks.whole(norm))
         if np.isfinite(norm_value) and np.isfinite(tally.loss):
@@ -202,6 +209,7 @@ class TorchLearner:
     def _accumulate(self, micro: MicroBatch) -> Tally:
         micro = micro.to(self._ranks.device)
         reference_T = None if self._reference is None else self._score(micro, self._reference)[0]
+        self._statistics.expect(micro)
         logprob_T, entropy_T = self._model(micro)
         loss, tally = objective(micro, Scored(logprob_T, entropy_T, reference_T), self._settings, self.version)
         (loss * self._ranks.size).backward()  # FSDP averages gradients over ranks; the weights' denominators are global already

@@ -23,7 +23,7 @@ from trainer import strict_yaml
 from trainer.optimizer import check_optimizer
 from trainer.schedules.build import build_rate
 from trainer.schedules.clock import Length
-from trainer.settings import EvaluationSettings, GrowthSettings, LearnerSettings, ModelSettings, RunSettings
+from trainer.settings import EvaluationSettings, GrowthSettings, LearnerSettings, ModelSettings, RunSettings, Statistic
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Recipe:
         _require_name("task", self.task)
         _require_name("schedule", self.schedule)
         _check_curriculum(self.curriculum)
-        build_rate(self.schedule, self.length)  # for what it refuses
+        _check_statistics(self)
         _check_evaluated(self.schedule, self.evaluation)
         _require_name("learner.optimizer", self.learner.optimizer)
         check_optimizer(self.learner, self.schedule)
@@ -66,6 +66,12 @@ class Recipe:
     def length(self) -> Length:
         """Of the whole run: the horizons of the learning rate's clocks."""
         return Length(self.run.n_steps, self.run.n_steps * self.learner.updates_per_step, self.run.n_tokens)
+
+    @property
+    def statistics(self) -> tuple[Statistic, ...]:
+        """What the learner measures: what is asked for, and what controllers of the learning rate need."""
+        wanted = build_rate(self.schedule, self.length).statistics.union(self.learner.statistics)
+        return tuple(word for word in get_args(Statistic) if word in wanted)
 
     @property
     def resolved(self) -> dict[str, Any]:
@@ -192,6 +198,19 @@ def _check_model(recipe: Recipe) -> None:
     if recipe.model.path or recipe.warm_start is not None or recipe.rollout.engine.backend == "simulated":
         return
     raise CurriculaError("model.path: expected a Hugging Face name or a folder (or a warm_start that makes a model), got nothing")
+
+
+def _check_statistics(recipe: Recipe) -> None:
+    if recipe.statistics and recipe.rollout.engine.backend == "simulated":
+        raise CurriculaError(
+            f"learner.statistics: {', '.join(recipe.statistics)} (asked for there, or needed by a controller of the schedule) "
+            "cannot be measured with rollout.engine.backend simulated, whose learner has no gradients; leave them out"
+        )
+    if "update_cosine" in recipe.statistics and recipe.learner.optimizer.get("name") != "adamw":
+        raise CurriculaError(
+            "learner.statistics: update_cosine (asked for there, or needed by a controller of the schedule) is read from the "
+            f"moments of learner.optimizer adamw, which {recipe.learner.optimizer.get('name')!r} does not keep; leave it out"
+        )
 
 
 _WANTED = {

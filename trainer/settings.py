@@ -36,6 +36,9 @@ class ModelSettings:
     lora: LoraSettings | None = None
 
 
+Statistic = Literal["gradient_noise", "update_kl", "update_cosine", "grad_norm_l1"]  # see trainer/learner_statistics.py
+
+
 @dataclass(frozen=True)
 class LearnerSettings:
     """GRPO, its published relatives, and how they are computed."""
@@ -58,6 +61,7 @@ class LearnerSettings:
     optimizer: dict[str, Any] = field(default_factory=lambda: {"name": "adamw"})  # see trainer.optimizers
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
+    statistics: tuple[Statistic, ...] = ()  # to log beside what controllers of the learning rate need anyway
     n_ranks: int = 1
     placement: Literal["driver", "ray"] = "driver"
     gpus_per_rank: float = 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 from curricula.types import CurriculaError
 from tests.trainer.learning import MAX_TOKENS, TEMPERATURE, differences, gradients_of, make_learner, ragged_sequences, weights_of
 from trainer.learner_ranks import RankDied, RankedLearner
-from trainer.settings import LearnerSettings, LoraSettings, ModelSettings
+from trainer.settings import LearnerSettings, LoraSettings, ModelSettings, Statistic
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 LR = 1e-3
@@ -73,6 +74,19 @@ def test_two_ranks_choose_the_tokens_that_one_would(ranked, tiny_model_path):
         assert ours.n_tokens == alone.n_tokens == int(np.ceil(0.4 * sum(len(s.token_ids) for s in sequences)))
         assert ours.loss == pytest.approx(alone.loss, abs=1e-5)
         assert ours.metrics == pytest.approx(alone.metrics, rel=1e-4, abs=1e-5)
+    assert differences(fetched(two), weights_of(one)) < 5e-6
+
+
+def test_two_ranks_measure_what_one_does(ranked, tiny_model_path):
+    """Parts are groups, wherever their sequences are; sketches and moments lie on both ranks."""
+    settings = {"statistics": get_args(Statistic), "tokens_per_micro_batch": 60}
+    two, one = ranked(2, **settings), make_learner(tiny_model_path, **settings)
+    for seed in range(3):
+        sequences = ragged_sequences(seed)[: 14 if seed else 6]
+        ours, alone = (learner.step(sequences, STEADY).metrics for learner in (two, one))
+        assert ours == pytest.approx(alone, rel=2e-3, abs=1e-5)
+        assert {"gradient_signal", "update_kl", "grad_norm_l1"} | ({"update_cosine"} if seed else set()) <= ours.keys()
+        assert ours["update_kl"] > 1e-6
     assert differences(fetched(two), weights_of(one)) < 5e-6
 
 

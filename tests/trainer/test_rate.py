@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -15,14 +15,18 @@ from transformers import get_scheduler
 
 from curricula.types import CurriculaError
 from trainer.schedules import build_schedule
+from trainer.schedules.build import build_rate
 from trainer.schedules.clock import UNITS, Clock, Consumed, Length, clock_of
-from trainer.schedules.controllers.batch_coupling import BatchCoupling
+from trainer.schedules.controller import STATISTIC_OF
+from trainer.schedules.controllers.batch_coupling import BatchCoupling, Seen
 from trainer.schedules.controllers.guard import Guard
 from trainer.schedules.controllers.kl_adaptive import KlAdaptive
 from trainer.schedules.controllers.length_surge import LengthSurge
 from trainer.schedules.controllers.signal_to_noise import SignalToNoise
 from trainer.schedules.engine_lr import EngineLR
+from trainer.schedules.noise import norms_of
 from trainer.schedules.rate import RISE, LearningRate
+from trainer.settings import Statistic
 
 
 def rate_of(
@@ -271,6 +275,41 @@ def test_coupling_vectors_and_its_oracle() -> None:
     scales = [coupling.scale(coupling.observe(coupling.begin(), {"informative_rollouts": n})) for n in (8, 16, 32, 64, 128)]
     assert scales == pytest.approx([0.353553, 0.5, 0.707107, 1, 1], abs=1e-6)
     assert coupling.observe(coupling.begin(), {}) == coupling.begin()
+
+
+def test_the_saturating_coupling_knows_when_more_rollouts_would_not_help() -> None:
+    """Signal 1 and noise 8 per group of 8 rollouts: 64 rollouts' worth of noise."""
+    coupling = BatchCoupling(reference=64, least=0.01, form="saturating")
+    metrics = {**norms_of(1.0, 8.0, 32.0), "group_rollouts": 8.0}
+    seen = [coupling.observe(coupling.begin(), {**metrics, "informative_rollouts": n}) for n in (8, 16, 32, 64, 128)]
+    assert [coupling.scale(state) for state in seen] == pytest.approx([0.222222, 0.4, 0.666667, 1, 1], abs=1e-6)
+    unmeasured = coupling.observe(coupling.begin(), {"informative_rollouts": 16})
+    assert coupling.scale(unmeasured) == 1.0
+    blind = coupling.observe(unmeasured, {**metrics, **norms_of(-0.1, 8.0, 32.0)})
+    assert coupling.scale(blind) == pytest.approx(16 / 64)
+    clear = coupling.observe(unmeasured, {**metrics, **norms_of(1e6, 8.0, 32.0)})
+    assert coupling.scale(clear) == pytest.approx(1, abs=1e-4)
+    halves = coupling.observe(unmeasured, {**metrics, "updates": 2.0, "group_rollouts": 4.0})
+    assert coupling.scale(halves) == pytest.approx(coupling.scale(seen[1]))
+    slow = coupling.observe(seen[1], {**metrics, **norms_of(2.0, 8.0, 32.0)})
+    assert (slow.signal, slow.noise) == pytest.approx((1.1, 64.0))
+
+
+@given(st.floats(-5, 5), st.floats(0.001, 1e4))
+def test_the_saturating_coupling_is_inert_at_its_reference(signal: float, noise: float) -> None:
+    coupling = BatchCoupling(reference=256, form="saturating")
+    assert coupling.scale(Seen(256.0, signal, noise)) == pytest.approx(1)
+
+
+def test_controllers_name_what_the_learner_has_to_make_for_them() -> None:
+    def asked(**controllers: Any) -> frozenset[str]:
+        named = {"name": "constant", "peak": 1.0, "controllers": controllers}
+        return build_rate(named, Length(10, 10)).statistics
+
+    assert asked() == asked(batch_coupling={}, length_surge={}, guard={}) == frozenset()
+    assert asked(signal_to_noise={}) == asked(batch_coupling={"form": "saturating"}) == {"gradient_noise"}
+    assert asked(signal_to_noise={}, kl_adaptive={}) == {"gradient_noise", "update_kl"}
+    assert set(STATISTIC_OF.values()) == set(get_args(Statistic))
 
 
 def test_signal_and_noise_are_found_in_one_pass_of_samples() -> None:

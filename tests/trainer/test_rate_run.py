@@ -100,6 +100,22 @@ def test_a_clock_of_updates_does_not_know_when_tokens_end_a_run(tmp_path: Path) 
         simulated(tmp_path / "run", schedule={"name": "linear", "peak": 1.0}, run__n_tokens=1000)
 
 
+@pytest.mark.parametrize("refill", ["none", "resample"])
+def test_the_coupling_is_inert_where_batches_are_refilled_until_they_are_full(tmp_path: Path, refill: str) -> None:
+    """96 informative rollouts in every step, so nothing to follow; without refills there is."""
+    recipe = simulated(
+        tmp_path / "run",
+        curriculum__filter={"name": "nonzero_variance", "refill": refill},
+        curriculum__budget={"name": "even"},
+        rollout__max_attempts=30,
+        schedule={"name": "constant", "peak": 0.01, "controllers": {"batch_coupling": {"reference": 96, "least": 0.01}}},
+        run__n_steps=4,
+    )
+    run(recipe)
+    scales = {step["metrics"]["lr/scale/batch_coupling"] for step in steps_of(recipe.folder)}
+    assert (scales == {1.0}) == (refill == "resample")
+
+
 def test_the_report_shows_what_made_the_rate(tmp_path: Path) -> None:
     recipe = simulated(tmp_path / "run", schedule=SCHEDULES["scales"], run__n_steps=4, run__checkpoint_every=4)
     run(recipe)
@@ -109,9 +125,17 @@ def test_the_report_shows_what_made_the_rate(tmp_path: Path) -> None:
         assert f"</i>{name}</li>" in page
 
 
-def test_what_the_learner_does_not_report_is_refused_before_anything_starts(tmp_path: Path) -> None:
+def test_what_the_learner_cannot_measure_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(CurriculaError, match=r"learner.statistics: grad_norm_l1 .* cannot be measured with .* simulated"):
+        simulated(tmp_path / "run", learner__statistics=["grad_norm_l1"])
+    with pytest.raises(CurriculaError, match=r"learner.statistics.0: expected 'gradient_noise', .* did you mean 'update_kl'"):
+        simulated(tmp_path / "run", learner__statistics=["update_k"])
+    saturating = {"batch_coupling": {"form": "saturating"}}
     for controllers, message in (
-        ({"signal_to_noise": {}}, "gradient norms of parts of a batch, which the learner does not report"),
+        ({"signal_to_noise": {}}, "learner.statistics: gradient_noise .* needed by a controller of the schedule"),
+        ({"kl_adaptive": {}, **saturating}, "learner.statistics: gradient_noise, update_kl "),
+        ({"hypergradient": {}}, "learner.statistics: update_cosine "),
+        ({"batch_coupling": {"form": "saturated"}}, "did you mean 'saturating'"),
         ({"guard": {"holds": 3}}, "did you mean 'hold'"),
         ({"brake": {}}, "unknown controller of the learning rate 'brake'"),
     ):

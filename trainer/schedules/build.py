@@ -18,12 +18,6 @@ from trainer.schedules.decay import TRIGGERS, DecayWhen
 from trainer.schedules.rate import LearningRate
 from trainer.schedules.schedule import build_schedule
 
-UNFED = {  # what their metrics would be, which the learner does not report
-    "hypergradient": "the cosine of a step with the one before",
-    "kl_adaptive": "the divergence of the old policy from the new one",
-    "signal_to_noise": "gradient norms of parts of a batch",
-}
-
 
 def build_rate(mapping: Mapping[str, Any], length: Length) -> LearningRate:
     """A schedule, ``clock`` and ``horizon`` of it, and ``controllers`` by name: ``{name: wsd, peak: 1.0e-6, clock: tokens}``.
@@ -61,10 +55,6 @@ def _decay_when(given: Any) -> DecayWhen:
 
 def _controller(name: str, given: Any) -> Controller:
     known_or_raise("controller of the learning rate", name, known_controllers())
-    if name in UNFED:
-        raise CurriculaError(
-            f"schedule.controllers.{name}: it needs {UNFED[name]}, which the learner does not report; use it with EngineLR"
-        )
     settings = dict(given or {})
     own = [field.name for field in fields(CONTROLLERS[name])]  # type: ignore[arg-type]
     for key in settings:

@@ -10,6 +10,8 @@ class Controller(Protocol):
     """A frozen dataclass of hyper-parameters; its state is a NamedTuple of plain numbers.
 
     A history in the state is a tuple of numbers, of bounded length; a text ``cause`` in it says which metric holds the rate down.
+    Metrics that it cannot do without, and that cost something to make, it names in ``needs``, a tuple of `STATISTIC_OF`'s keys (a
+    class variable, or a property where it depends on the settings): a run's learner then makes them.
     """
 
     def begin(self) -> Any:
@@ -23,6 +25,23 @@ class Controller(Protocol):
     def scale(self, state: Any) -> float:
         """In (0, 1]: a factor on the rate."""
         ...
+
+
+STATISTIC_OF = {  # metric of a controller: what the learner has to make for it, a word of `trainer.settings.Statistic`
+    "part_norm_sq": "gradient_noise",
+    "norm_sq": "gradient_noise",
+    "part_groups": "gradient_noise",
+    "groups": "gradient_noise",
+    "group_rollouts": "gradient_noise",
+    "kl": "update_kl",
+    "update_cosine": "update_cosine",
+    "grad_norm_l1": "grad_norm_l1",
+}
+
+
+def statistics_for(controller: Controller) -> frozenset[str]:
+    """What a learner has to make for it."""
+    return frozenset(STATISTIC_OF[metric] for metric in getattr(controller, "needs", ()))
 
 
 CONTROLLERS: dict[str, type[Controller]] = {}

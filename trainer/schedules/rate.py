@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from curricula.types import CurriculaError, known_or_raise
 from trainer.schedules.clock import Clock, ClockState, Consumed
-from trainer.schedules.controller import Controller
+from trainer.schedules.controller import Controller, statistics_for
 from trainer.schedules.cool_downs import COOL_DOWNS, NEED_A_FLOOR
 from trainer.schedules.decay import AT_THE_LATEST, BY_HAND, Decay, DecayWhen
 from trainer.schedules.progress import share_of, units
@@ -80,6 +80,11 @@ class LearningRate:
     def controllers(self) -> dict[str, Controller]:
         """By name."""
         return dict(self._controllers)
+
+    @property
+    def statistics(self) -> frozenset[str]:
+        """What the learner has to make for the scales."""
+        return frozenset(word for controller in self._controllers.values() for word in statistics_for(controller))
 
     def lr(self, consumed: Consumed | None = None) -> float:
         """The rate of the update that is due; ``consumed`` is what its step consumed, which a warm-up may count already."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from curricula.types import CurriculaError
 from trainer.schedules.controller import register
@@ -21,8 +21,12 @@ class Held(NamedTuple):
 class KlAdaptive:
     """Down by ``factor`` when the update's KL divergence is above twice the target, up by it when below half. As PPO practice does.
 
-    Metric ``kl``: old policy to new, mean per token. Between the bounds nothing changes; the scale stays in [least, 1].
+    Metric ``kl``: from the policy before the update to the one after it, mean per token. In a run it is of a whole step, all its
+    updates together, over a sample of the step's sequences, and holds for the step after (see `trainer.learner_statistics`).
+    Between the bounds nothing changes; the scale stays in [least, 1].
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("kl",)
 
     target: float = 0.01
     factor: float = 1.5

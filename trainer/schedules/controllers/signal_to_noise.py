@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from curricula.types import CurriculaError
 from trainer.schedules.controller import register
+from trainer.schedules.noise import NORMS, signal_and_noise
 
 
 class Averages(NamedTuple):
@@ -27,10 +27,9 @@ class SignalToNoise:
     """[snr / (1 + snr)] / its value after ``settle`` updates, clipped to [least, 1]; snr = n S / N. The structure of arXiv
     2511.23310.
 
-    From the gradient norms of equal parts of a batch: a = mean |part|^2 with n_s groups each and b = |mean|^2 with n_b groups
-    give, without bias, S = (n_b b - n_s a) / (n_b - n_s) and N = (a - b) / (1 / n_s - 1 / n_b). S and N are averaged apart, then
-    divided. Metrics: ``part_norm_sq`` (a), ``norm_sq`` (b), ``part_groups`` (n_s), ``groups`` (n_b); norms before clipping. The
-    paper's constants are not known to us.
+    Signal S and noise N of a group come from the gradient norms of a batch of n groups and of its parts, before clipping: metrics
+    ``part_norm_sq``, ``norm_sq``, ``part_groups`` and ``groups``, see `trainer.schedules.noise`. They are averaged apart, then
+    divided. In a run they are of a sketch of the gradient (`trainer.gradient_noise`). The paper's constants are not known to us.
 
     >>> SignalToNoise.share(signal=0.25, noise=1.0, groups=4)
     0.5
@@ -40,6 +39,8 @@ class SignalToNoise:
     settle: int = 10
     least: float = 0.25
 
+    needs: ClassVar[tuple[str, ...]] = NORMS
+
     def __post_init__(self) -> None:
         if not (0 <= self.memory < 1 and self.settle >= 1 and 0 < self.least <= 1):
             raise CurriculaError(f"signal_to_noise: expected memory in [0, 1), settle >= 1 and least in (0, 1], got {self}")
@@ -48,16 +49,11 @@ class SignalToNoise:
         return Averages(0.0, 0.0, 0.0, 0.0, 0)
 
     def observe(self, state: Averages, metrics: Mapping[str, float]) -> Averages:
-        needed = ("part_norm_sq", "norm_sq", "part_groups", "groups")
-        if not all(math.isfinite(metrics.get(name, math.nan)) for name in needed):
+        found = signal_and_noise(metrics)
+        if found is None:
             return state
-        part, whole = metrics["part_groups"], metrics["groups"]
-        if not 0 < part < whole:
-            return state
-        a, b = metrics["part_norm_sq"], metrics["norm_sq"]
-        kept = self.memory if state.n else 0.0
-        signal = kept * state.signal + (1 - kept) * (whole * b - part * a) / (whole - part)
-        noise = kept * state.noise + (1 - kept) * (a - b) / (1 / part - 1 / whole)
+        whole, kept = metrics["groups"], self.memory if state.n else 0.0
+        signal, noise = kept * state.signal + (1 - kept) * found.signal, kept * state.noise + (1 - kept) * found.noise
         n = state.n + 1
         reference = self.share(signal, noise, whole) if n == self.settle else state.reference
         return Averages(signal, noise, whole, reference, n)
