@@ -332,7 +332,7 @@ def test_a_run_tells_the_scales_what_the_learner_reports_and_not_the_distance_to
     reported = {"kl": 9.0, "update_kl": 0.01, "entropy": 1.5, "mismatch_mean": 0.02, "clip_fraction": 0.1, "ratio_max": 3.0}
     report = LearnerReport(0.0, 0.7, 0.1, 10, 20, 0.0, reported)
     told = controller_metrics([], Consumed(rollouts=0.0), report)
-    expected = {"informative_rollouts": 0.0, "grad_norm": 0.7, "kl": 0.01, "entropy": 1.5, "mismatch_mean": 0.02}
+    expected = {"informative_rollouts": 0.0, "updates": 1.0, "grad_norm": 0.7, "kl": 0.01, "entropy": 1.5, "mismatch_mean": 0.02}
     assert told == expected | {"clip_fraction": 0.1}
 
 
