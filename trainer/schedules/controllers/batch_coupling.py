@@ -81,7 +81,5 @@ class BatchCoupling:
     def _coupled(self, state: Seen) -> float:
         if self.form == "power":
             return float((state.n / self.reference) ** self.power)
-        if state.signal <= 0:
-            return state.n / self.reference
-        knee = state.noise / state.signal
-        return (1 + knee / self.reference) / (1 + knee / state.n)
+        signal = max(state.signal, 0.0)  # not noise / signal, which is infinite where no signal is seen
+        return (signal + state.noise / self.reference) / (signal + state.noise / state.n)
