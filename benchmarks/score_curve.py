@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from curricula.types import CurriculaError
-from trainer.lr.sigmoid import Scores, fit_sigmoid
+from trainer.lr.from_logs.sigmoid import Scores, fit_sigmoid
 
 LAST = 100.0
 CASES = [  # start, end, C_mid (the run ends at 100), B, evaluations, rollouts each, wander of the pass rate (standard deviation)

@@ -31,7 +31,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="Picture, without suffix.")] = Path("runs/lr"),
 ) -> None:
     """The rate over the run's clock."""
-    from trainer.lr.command import compare_command
+    from trainer.lr.compare import compare_command
 
     compare_command(schedules, steps, out, Console())
 
@@ -55,9 +55,9 @@ def extend(
     horizon: Annotated[float | None, typer.Option(help="Units of the clock in all, where the recipe states a horizon.")] = None,
 ) -> None:
     """Let a run go on for longer; the rate does not jump. Applied by `curricula train ... --resume`."""
-    from trainer.lr.decided import said
-    from trainer.lr.recording import Longer
-    from trainer.lr.recording import extend as extended
+    from trainer.lr.operations.confirmation import said
+    from trainer.lr.operations.recording import Longer
+    from trainer.lr.operations.recording import extend as extended
 
     said(extended(run, Longer(steps, tokens, horizon)), run, Console())
 
@@ -65,8 +65,8 @@ def extend(
 @app.command()
 def decay(run: Run, length: Length, shape: Shape = "one_minus_sqrt", floor: Floor = 0.0) -> None:
     """Let a run's rate decay from where it is; the run ends with the decay. Applied by `curricula train ... --resume`."""
-    from trainer.lr.decided import said
-    from trainer.lr.recording import start_decay
+    from trainer.lr.operations.confirmation import said
+    from trainer.lr.operations.recording import start_decay
 
     said(start_decay(run, length, shape, floor), run, Console())
 
@@ -81,8 +81,8 @@ def branch(
     floor: Floor = 0.0,
 ) -> None:
     """A new run folder that goes on from a checkpoint with a decay; the trunk stays as it is."""
-    from trainer.lr.branching import branch as branched
-    from trainer.lr.decided import said
+    from trainer.lr.operations.branching import branch as branched
+    from trainer.lr.operations.confirmation import said
 
     said(branched(run, step, out, length, shape, floor), out, Console())
 
@@ -92,7 +92,7 @@ def dose(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
 ) -> None:
     """At which rates the rollouts of each distribution were learned from."""
-    from trainer.lr.dose import dose_command
+    from trainer.lr.from_logs.dose import dose_command
 
     dose_command(run, Console())
 
@@ -111,7 +111,7 @@ def average(
     floor: Annotated[float | None, typer.Option(help="Of as_decay: where the cool-down ends, a share of the rate; 0.")] = None,
 ) -> None:
     """Average checkpoints of a stable phase into one model folder, instead of a decay."""
-    from trainer.lr.average_command import Choice, average_command
+    from trainer.lr.averages.average import Choice, average_command
 
     given = {"alpha": alpha, "shape": shape, "floor": floor}
     settings = {key: value for key, value in given.items() if value is not None}
@@ -127,7 +127,7 @@ def fit(
     out: Annotated[Path, typer.Option(metavar="STEM", help="Picture, without suffix.")] = Path("runs/fit"),
 ) -> None:
     """How a run's score grows with compute, and where it levels off, with intervals."""
-    from trainer.lr.fit import fit_command
+    from trainer.lr.from_logs.fit import fit_command
 
     fit_command(runs, unit, of, predict, out, Console())
 
@@ -152,7 +152,7 @@ def range_(  # noqa: PLR0913 - every option is one decision of the user
     out: Annotated[Path, typer.Option(help="Picture, without suffix.")] = Path("runs/lr-range"),
 ) -> None:
     """How far one update moves the policy, rate by rate, on rollouts drawn once; writes nothing into a run."""
-    from trainer.lr.range_test import RangeTest, range_command
+    from trainer.lr.trials.range_test import RangeTest, range_command
 
     range_command(source, checkpoint, RangeTest(low, high, updates, linear, sweep, batches, kl), out, Console())
 
@@ -171,7 +171,7 @@ def search(  # noqa: PLR0913 - every option is one decision of the user
     out: Annotated[Path, typer.Option(help="Picture, without suffix.")] = Path("runs/lr-search"),
 ) -> None:
     """The rate whose update is worth most on held-out rollouts, drawn once; writes nothing into a run."""
-    from trainer.lr.search import Terms, search_command
+    from trainer.lr.trials.search import Terms, search_command
 
     terms = Terms(low, high, tries, batches, updates, forecast, kl)
     search_command(source, checkpoint, terms, out, Console())
@@ -185,7 +185,7 @@ def refine(
     out: Annotated[Path | None, typer.Option(metavar="FILE.yaml", help="Write it here; without it, print it.")] = None,
 ) -> None:
     """The schedule that a run's gradient norms ask for, for the next run."""
-    from trainer.lr.refining import Refining, refine_command
+    from trainer.lr.from_logs.refine import Refining, refine_command
 
     refine_command(runs, Refining(form, final), out, Console())  # type: ignore[arg-type]  # it refuses other forms itself
 
@@ -200,6 +200,6 @@ def score(
     horizon: Annotated[int, typer.Option(help="Updates, without a run.")] = 400,
 ) -> None:
     """Rank schedules by a bound of convex theory, with the peak that each would want; without a run, the first is the tuned one."""
-    from trainer.lr.score import score_command
+    from trainer.lr.from_logs.score import score_command
 
     score_command(schedules or (), run, horizon, Console())

@@ -23,7 +23,7 @@ from trainer.evaluation import PromptScores, summarised
 from trainer.observer import EvaluationResult, to_dict
 from trainer.recipe import Recipe, load_recipe
 from trainer.resume import RECIPE
-from trainer.run_checkpoints import chosen
+from trainer.run_folder import chosen
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from curricula.types import CurriculaError
 from tests.trainer.learning import make_learner, ragged_sequences
 from tests.trainer.recipes import simulated
 from trainer import checkpoint
-from trainer.average import MASTERS, WEIGHTS, average
 from trainer.checkpoint import Checkpoint
 from trainer.cli import main
+from trainer.lr.averages.model import MASTERS, WEIGHTS, average
+from trainer.lr.averages.weights import as_decay, ema, uniform
 from trainer.recipe import parse_recipe
-from trainer.run_checkpoints import chosen
+from trainer.run_folder import chosen
 from trainer.schedules.cool_downs import COOL_DOWNS, NEED_A_FLOOR
-from trainer.schedules.merge_weights import as_decay, ema, uniform
 from trainer.settings import LoraSettings
 
 # -- weights --------------------------------------------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ from trainer import strict_yaml
 from trainer.cli import main
 from trainer.loop import run
 from trainer.lr.curves import stated
-from trainer.lr.logged import read_updates, refuse_unlike
-from trainer.lr.refining import LEAST_CORRELATION, Refining, correlation_of_halves, refine, snippet
-from trainer.lr.score import Tuned, of_run, on_run, scored
+from trainer.lr.from_logs.refine import LEAST_CORRELATION, Refining, correlation_of_halves, refine, snippet
+from trainer.lr.from_logs.score import Tuned, of_run, on_run, scored
+from trainer.lr.from_logs.updates import read_updates, refuse_unlike
 from trainer.observer import to_dict
 from trainer.report.data import read_run
 from trainer.schedules import build_schedule

@@ -22,9 +22,9 @@ from tests.trainer.recipes import simulated
 from trainer import checkpoint
 from trainer.cli import main
 from trainer.loop import run
-from trainer.lr.branching import branch
-from trainer.lr.history import SCHEDULE, history
-from trainer.lr.recording import Longer, extend, start_decay
+from trainer.lr.operations.branching import branch
+from trainer.lr.operations.history import SCHEDULE, history
+from trainer.lr.operations.recording import Longer, extend, start_decay
 from trainer.operations import OPERATIONS, Course, Extend, StartDecay, operation_of, read_operations, record_of_operation
 from trainer.recipe import Recipe, load_recipe
 from trainer.report import write_report
@@ -255,7 +255,7 @@ def test_tokens_end_a_run_later_and_a_decay_counts_them(tmp_path: Path) -> None:
 RECORD_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
-from trainer.lr.recording import Longer, extend
+from trainer.lr.operations.recording import Longer, extend
 extend(Path(sys.argv[1]), Longer(n_steps=8))
 os.kill(os.getpid(), signal.SIGKILL)
 """

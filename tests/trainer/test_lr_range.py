@@ -17,10 +17,10 @@ from tests.trainer.test_real_run import real
 from trainer import checkpoint
 from trainer.cli import main
 from trainer.loop import run
-from trainer.lr.batches import Drawn, Start, drawn, start_of
-from trainer.lr.held_out import old_logprobs, try_rate
-from trainer.lr.range_test import RangeTest, table, verdict
-from trainer.lr.trials import Effect, Target, change_of, chosen, one_batch, rates_between, sweep
+from trainer.lr.trials.batches import Drawn, Start, drawn, start_of
+from trainer.lr.trials.effects import Effect, Target, change_of, chosen, one_batch, rates_between, sweep
+from trainer.lr.trials.held_out import old_logprobs, try_rate
+from trainer.lr.trials.range_test import RangeTest, table, verdict
 from trainer.settings import LearnerSettings
 from trainer.types import TrainSequence
 

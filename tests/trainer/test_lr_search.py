@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from curricula.types import CurriculaError
-from trainer.lr.forecast import forecast, without_outliers
-from trainer.lr.gaussian_process import Process
-from trainer.lr.held_out import Tried, effective_share, forecast_gains
-from trainer.lr.search import Terms, best_of, not_told_apart, search, table, verdict
+from trainer.lr.trials.forecast import forecast, without_outliers
+from trainer.lr.trials.gaussian_process import Process
+from trainer.lr.trials.held_out import Tried, effective_share, forecast_gains
+from trainer.lr.trials.search import Terms, best_of, not_told_apart, search, table, verdict
 
 TERMS = Terms(low=1e-6, high=1e-2, tries=12)
 

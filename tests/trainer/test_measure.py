@@ -12,13 +12,13 @@ import pytest
 from tests.trainer.recipes import simulated
 from tests.trainer.test_loop import records
 from tests.trainer.test_real_run import real
-from trainer.average import average
 from trainer.cli import main
 from trainer.loop import run
+from trainer.lr.averages.model import average
+from trainer.lr.averages.weights import uniform
 from trainer.measure import measure, subject_of
 from trainer.observer import EvaluationResult, read_evaluation
-from trainer.run_checkpoints import chosen
-from trainer.schedules.merge_weights import uniform
+from trainer.run_folder import chosen
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,11 @@ from tests.trainer.learning import make_learner, weights_of
 from tests.trainer.test_loop import decisions, records
 from tests.trainer.test_real_run import model_bytes, real
 from trainer import checkpoint
-from trainer.average import average, chosen
 from trainer.loop import run
+from trainer.lr.averages.model import average
+from trainer.lr.averages.weights import uniform
 from trainer.recipe import Recipe
-from trainer.schedules.merge_weights import uniform
+from trainer.run_folder import chosen
 
 SMALL = {
     "curriculum": "uniform",

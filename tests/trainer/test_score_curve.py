@@ -13,9 +13,9 @@ from curricula.types import CurriculaError, Floats
 from rollout.log import RolloutLog
 from tests.trainer.made_run import made_run
 from trainer.cli import app, main
-from trainer.lr.fit import fit_command, foreseen
-from trainer.lr.scores import measured
-from trainer.lr.sigmoid import Scores, Sigmoid, fit_sigmoid
+from trainer.lr.from_logs.fit import fit_command, foreseen
+from trainer.lr.from_logs.measurements import measured
+from trainer.lr.from_logs.sigmoid import Scores, Sigmoid, fit_sigmoid
 from trainer.observer import DistributionScore, EvaluationResult, StepRecord, to_dict
 from trainer.recipe import parse_recipe
 from trainer.report.data import read_run

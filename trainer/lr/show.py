@@ -17,9 +17,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from trainer.lr.command import PAPER, draw, rates_table
+from trainer.lr.compare import PAPER, draw, rates_table
 from trainer.lr.curves import curves_of
-from trainer.lr.history import SCHEDULE, History, Point, history, said_spans
+from trainer.lr.operations.history import SCHEDULE, History, Point, history, said_spans
 from trainer.operations import Operation
 from trainer.recipe import load_recipe
 from trainer.report.style import INK, ordered_colours

@@ -14,17 +14,15 @@ from rich.console import Console
 from rich.table import Table
 
 from curricula.types import CurriculaError, Floats, known_or_raise
-from trainer.average import Merged, average, rates
-from trainer.run_checkpoints import chosen
-from trainer.schedules import merge_weights
+from trainer.lr.averages.model import Merged, average, rates
+from trainer.lr.averages.weights import as_decay, ema, uniform
+from trainer.run_folder import chosen
 
 WEIGHTS: dict[str, Callable[..., Floats]] = {
-    "uniform": merge_weights.uniform,
-    "ema": merge_weights.ema,
-    "as_decay": merge_weights.as_decay,
+    "uniform": uniform,
+    "ema": ema,
+    "as_decay": as_decay,
 }
-
-
 TOLERANCE = 0.01  # of a rate that counts as constant
 
 

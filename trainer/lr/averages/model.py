@@ -27,10 +27,10 @@ from torch import Tensor
 
 from curricula.types import CurriculaError, Floats
 from trainer.checkpoint import Checkpoint
+from trainer.lr.averages.weights import require_weights
 from trainer.recipe import load_recipe
 from trainer.resume import RECIPE
 from trainer.schedules.build import build_rate
-from trainer.schedules.merge_weights import require_weights
 from trainer.schedules.rate import LearningRate
 
 MERGED = "merged.json"

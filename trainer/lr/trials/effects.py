@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from curricula.types import Floats
 from trainer.losses import MAX_K3, MAX_LOG_RATIO
-from trainer.lr.batches import Drawn
+from trainer.lr.trials.batches import Drawn
 from trainer.settings import LearnerSettings
 from trainer.types import TrainSequence
 

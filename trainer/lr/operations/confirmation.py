@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from trainer.lr.recording import Recorded, Standing
+from trainer.lr.operations.recording import Recorded, Standing
 from trainer.operations import OPERATIONS
 from trainer.resume import RECIPE
 

@@ -15,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from curricula.types import CurriculaError
-from trainer.lr.batches import Start, drawn, start_of
-from trainer.lr.command import PAPER
-from trainer.lr.trials import Effect, Target, chosen, one_batch, rates_between, sweep
+from trainer.lr.compare import PAPER
+from trainer.lr.trials.batches import Start, drawn, start_of
+from trainer.lr.trials.effects import Effect, Target, chosen, one_batch, rates_between, sweep
 from trainer.report.style import ordered_colours
 
 SHOWN = 25  # rows of the table

@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from curricula.types import CurriculaError
-from trainer.lr.command import PAPER
-from trainer.lr.scores import MEANING, Measured, measured
-from trainer.lr.sigmoid import FEWEST, Range, Sigmoid, fit_sigmoid
+from trainer.lr.compare import PAPER
+from trainer.lr.from_logs.measurements import MEANING, Measured, measured
+from trainer.lr.from_logs.sigmoid import FEWEST, Range, Sigmoid, fit_sigmoid
 from trainer.report.data import read_run
 from trainer.report.style import ordered_colours
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from curricula.types import CurriculaError, Floats
 from trainer import strict_yaml
-from trainer.lr.logged import LoggedUpdates, read_updates, refuse_unlike
+from trainer.lr.from_logs.updates import LoggedUpdates, read_updates, refuse_unlike
 from trainer.schedules.convex_bound import transferred_peak
 from trainer.schedules.refine import Form, refined, smoothed
 

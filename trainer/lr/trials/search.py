@@ -20,11 +20,11 @@ from rich.text import Text
 
 from curricula.statistics import interval
 from curricula.types import CurriculaError
-from trainer.lr.batches import drawn, start_of
-from trainer.lr.command import PAPER
-from trainer.lr.forecast import FEWEST
-from trainer.lr.gaussian_process import Process
-from trainer.lr.held_out import Tried, old_logprobs, try_rate
+from trainer.lr.compare import PAPER
+from trainer.lr.trials.batches import drawn, start_of
+from trainer.lr.trials.forecast import FEWEST
+from trainer.lr.trials.gaussian_process import Process
+from trainer.lr.trials.held_out import Tried, old_logprobs, try_rate
 from trainer.report.style import ordered_colours
 
 N_GRID = 61  # rates that may be tried, at even ratios

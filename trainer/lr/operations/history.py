@@ -14,7 +14,7 @@ from curricula.types import CurriculaError
 from rollout.lock import is_held
 from rollout.log import ROLLOUTS, read_log
 from trainer import checkpoint
-from trainer.lr.recording import Standing, standing
+from trainer.lr.operations.recording import Standing, standing
 from trainer.observer import StepRecord, read_step
 from trainer.operations import Course, Operation, course_of, read_operations
 from trainer.recipe import Recipe, load_recipe

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from curricula.types import CurriculaError, Floats
 from trainer.lr.curves import Stated, lr_at, stated
-from trainer.lr.logged import LoggedUpdates, read_updates
+from trainer.lr.from_logs.updates import LoggedUpdates, read_updates
 from trainer.schedules.convex_bound import convex_bound
 from trainer.schedules.refine import smoothed
 

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from curricula.types import CurriculaError, Floats, known_or_raise
-from trainer.lr.sigmoid import FEWEST, Scores
+from trainer.lr.from_logs.sigmoid import FEWEST, Scores
 from trainer.observer import EvaluationResult, StepRecord
 from trainer.report.data import RunData
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from curricula.statistics import Interval, interval
 from curricula.types import Floats
 from trainer.losses import MAX_SEQUENCE_LOG_RATIO
-from trainer.lr.batches import Drawn
-from trainer.lr.forecast import forecast
-from trainer.lr.trials import change_of, moves
+from trainer.lr.trials.batches import Drawn
+from trainer.lr.trials.effects import change_of, moves
+from trainer.lr.trials.forecast import forecast
 from trainer.types import TrainSequence
 
 Logprobs = Sequence[NDArray[np.float32]]
@@ -47,8 +47,8 @@ def old_logprobs(drawn: Drawn) -> list[Logprobs]:
 def try_rate(drawn: Drawn, old: Sequence[Logprobs], lr: float, updates: int = 1, until: int = 0) -> Tried:
     """Every batch makes ``updates`` steps from the start, and all the others judge them; groups are averaged over who judged them.
 
-    ``until`` beyond ``updates`` forecasts the gain after so many steps from those that were made (`trainer.lr.forecast`). KL and
-    effective share are of the steps that were made.
+    ``until`` beyond ``updates`` forecasts the gain after so many steps from those that were made (`trainer.lr.trials.forecast`). KL
+    and effective share are of the steps that were made.
     """
     gain_FUB, kl, ess = [], [], []
     for fold, batch in enumerate(drawn.batches):

@@ -13,7 +13,7 @@ from rollout.compacted import Begin, begin_of, check_parts, lines_of, rest_of, s
 from rollout.journal import sync_folder
 from rollout.log import ROLLOUTS, TEXTS, LogPosition, last_commit
 from trainer import checkpoint
-from trainer.lr.recording import Recorded, decay_of, standing, utc
+from trainer.lr.operations.recording import Recorded, decay_of, standing, utc
 from trainer.operations import Branch, append_operations, course_of
 from trainer.recipe import load_recipe
 from trainer.resume import RECIPE
