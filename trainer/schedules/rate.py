@@ -7,8 +7,8 @@ moment, a decay starts from it, and scales rise slowly.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from curricula.types import CurriculaError, known_or_raise
@@ -17,31 +17,11 @@ from trainer.schedules.controller import Controller, statistics_for
 from trainer.schedules.cool_downs import COOL_DOWNS, NEED_A_FLOOR
 from trainer.schedules.decay import AT_THE_LATEST, BY_HAND, Decay, DecayWhen
 from trainer.schedules.progress import share_of, units
+from trainer.schedules.rate_state import RateState, Stretch, plain, restored
 from trainer.schedules.schedule import Schedule
 
 VERSION = 1
 RISE = 1.05  # most that the scale may grow from one update to the next
-
-
-class Stretch(NamedTuple):
-    """What an extension did: the multiplier was ``height`` where the schedule of the new horizon has ``reference``.
-
-    Two numbers and not their ratio, so that the rate of the moment is what it was to the last bit.
-    """
-
-    height: float = 1.0
-    reference: float = 1.0
-
-
-@dataclass(frozen=True)
-class RateState:
-    """Everything that a resumed run needs."""
-
-    clock: ClockState
-    updates: int = 0
-    stretch: Stretch = Stretch()  # since the schedule was extended
-    decay: Decay | None = None
-    scale: float = 1.0  # of the newest update
 
 
 class Explanation(NamedTuple):
@@ -71,10 +51,12 @@ class LearningRate:
         self._when = decay_when
         if decay_when is not None:
             decay_when.check(schedule)
-        self._watched: Any = decay_when.trigger.begin() if decay_when else None
         self._controllers = dict(controllers or {})
-        self._observed: dict[str, Any] = {name: controller.begin() for name, controller in self._controllers.items()}
-        self.state = RateState(clock.begin())
+        self.state = self._begin()
+
+    def _begin(self) -> RateState:
+        observed = {name: controller.begin() for name, controller in self._controllers.items()}
+        return RateState(self.clock.begin(), observed=observed, watched=self._when.trigger.begin() if self._when else None)
 
     @property
     def controllers(self) -> dict[str, Controller]:
@@ -94,12 +76,12 @@ class LearningRate:
         """The rate and its causes."""
         now = self.clock.now(self.state.clock, consumed or Consumed())
         multiplier = self._multiplier(now)
-        scales = {name: controller.scale(self._observed[name]) for name, controller in self._controllers.items()}
+        scales = {name: controller.scale(self.state.observed[name]) for name, controller in self._controllers.items()}
         lowest = min(scales, key=lambda name: scales[name], default=None)
         wanted = 1.0 if lowest is None else scales[lowest]
         scale = min(wanted, self.state.scale * RISE) if self.state.updates else wanted
         cause = "schedule" if lowest is None or scale >= 1.0 else self._cause(lowest)
-        learning = self._when.trigger.learning(self._watched) if self._when else ()
+        learning = self._when.trigger.learning(self.state.watched) if self._when else ()
         lr = self.schedule.peak * multiplier * scale
         return Explanation(lr, multiplier, scales, scale, cause, self._decay_said(), learning)
 
@@ -120,8 +102,8 @@ class LearningRate:
         """The trigger of a decay, after the clock."""
         if self._when is None:
             return
-        self._watched = self._when.trigger.observe(self._watched, metrics)
-        clock, fires = self.state.clock, self._when.trigger.fires(self._watched)
+        self.state = replace(self.state, watched=self._when.trigger.observe(self.state.watched, metrics))
+        clock, fires = self.state.clock, self._when.trigger.fires(self.state.watched)
         if clock.done < units(self.schedule.warmup, clock.horizon):
             return
         height = self._multiplier(0.0)
@@ -129,11 +111,12 @@ class LearningRate:
         self.state = replace(self.state, decay=begun)
 
     def _react(self, metrics: Mapping[str, float]) -> None:
-        for name, controller in self._controllers.items():
-            self._observed[name] = controller.observe(self._observed[name], metrics)
+        before = self.state.observed
+        observed = {name: controller.observe(before[name], metrics) for name, controller in self._controllers.items()}
+        self.state = replace(self.state, observed=observed)
 
     def _cause(self, name: str) -> str:
-        detail = getattr(self._observed[name], "cause", "")
+        detail = getattr(self.state.observed[name], "cause", "")
         return f"{name}: {detail}" if detail else name
 
     def extend(self, horizon: float) -> None:
@@ -184,7 +167,7 @@ class LearningRate:
             )
         if before != after:  # else the schedule says the same, as in the plateau of wsd, and goes on as it says
             self.state = replace(self.state, stretch=Stretch(before, after))
-        self._watched = self._when.trigger.begin() if self._when else None
+        self.state = replace(self.state, watched=self._begin().watched)
 
     def _decay(self, clock: ClockState, length: float, shape: str, floor: float) -> None:
         known_or_raise("shape of decay", shape, list(COOL_DOWNS))
@@ -250,64 +233,21 @@ class LearningRate:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers, texts and lists: JSON keeps it, and ``torch.load(weights_only=True)`` reads it."""
-        state = self.state
-        return {
-            "version": VERSION,
-            "schedule": repr((self.schedule, self.clock)),
-            "clock": list(state.clock),
-            "updates": state.updates,
-            "stretch": list(state.stretch),
-            "decay": None if state.decay is None else list(state.decay),
-            "scale": state.scale,
-            "controllers": {name: _plain(observed) for name, observed in self._observed.items()},
-            "decay_when": None if self._when is None else {"of": repr(self._when), "watched": _plain(self._watched)},
-        }
+        return {"version": VERSION, **self._identity(), **plain(self.state)}
+
+    def _identity(self) -> dict[str, str | None]:
+        return {"schedule": repr((self.schedule, self.clock)), "decay_when": None if self._when is None else repr(self._when)}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Take up a saved state.
 
-        Errors: CurriculaError when it is of another version, schedule or set of controllers.
+        Errors: CurriculaError when it is of another version, schedule, trigger or set of controllers.
         """
         if saved.get("version") != VERSION:
             raise CurriculaError(f"learning rate: expected a state of version {VERSION}, got {saved.get('version')!r}")
-        ours = repr((self.schedule, self.clock))
-        if saved["schedule"] != ours:
-            raise CurriculaError(
-                f"learning rate: the state belongs to {saved['schedule']}, this run has {ours}; to change the horizon use extend"
-            )
-        if set(saved["controllers"]) != set(self._controllers):
-            raise CurriculaError(
-                f"learning rate: the state has controllers {sorted(saved['controllers'])}, this run {sorted(self._controllers)}"
-            )
-        when = saved.get("decay_when")  # states from before decays had triggers know no such key
-        of, mine = None if when is None else when["of"], None if self._when is None else repr(self._when)
-        if of != mine:
-            raise CurriculaError(f"learning rate: the state has decay_when {of}, this run {mine}")
-        if self._when is not None and when is not None:
-            self._watched = type(self._when.trigger.begin())(*when["watched"])
-        decay, stretch = saved["decay"], saved["stretch"]
-        self.state = RateState(
-            ClockState(*saved["clock"]),
-            saved["updates"],
-            Stretch(*stretch) if isinstance(stretch, list | tuple) else Stretch(stretch),  # states had their ratio once
-            None if decay is None else Decay(*decay),
-            saved["scale"],
-        )
-        self._observed = {
-            name: _observed(name, controller, saved["controllers"][name]) for name, controller in self._controllers.items()
-        }
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists, at any depth."""
-    return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
-
-
-def _observed(name: str, controller: Controller, saved: Sequence[Any]) -> Any:
-    begin = controller.begin()
-    if len(saved) != len(begin):
-        raise CurriculaError(
-            f"learning rate: the state of controller {name!r} has {len(saved)} numbers, expected {len(begin)} "
-            f"({', '.join(begin._fields)}); it was saved by another version"
-        )
-    return type(begin)(*(tuple(value) if isinstance(value, list) else value for value in saved))
+        for key, ours in self._identity().items():
+            if saved.get(key) != ours:  # states from before decays had triggers know no decay_when
+                raise CurriculaError(
+                    f"learning rate: the state has {key} {saved.get(key)}, this run {ours}; to change the horizon use extend"
+                )
+        self.state = restored(saved, self._begin())
