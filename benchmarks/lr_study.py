@@ -136,9 +136,9 @@ def command(*words: str) -> None:
 
 
 def result_of(run: Path) -> Result:
-    from trainer.report.data import read_run
+    from trainer.run_log import read_run_log
 
-    data = read_run(run)
+    data = read_run_log(run)
     scores = data.evaluations[-1].scores
     return Result(
         accuracy={name: score.sampled for name, score in scores.items()},

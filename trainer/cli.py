@@ -229,10 +229,10 @@ def _train(recipe: Recipe, resume: bool, ray_address: str | None) -> None:
 def _close(folder: Path, console: Console) -> None:
     """Accuracy before and after, and where the report is."""
     from trainer.report import write_report
-    from trainer.report.data import read_run
+    from trainer.run_log import read_run_log
     from trainer.tables import accuracy_table
 
-    evaluations = read_run(folder).evaluations
+    evaluations = read_run_log(folder).evaluations
     if len(evaluations) > 1:
         console.print(accuracy_table(evaluations))
     console.print(f"report: {write_report(folder)}", soft_wrap=True, highlight=False)

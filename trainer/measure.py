@@ -15,15 +15,13 @@ from typing import Any
 
 from curricula.types import CurriculaError
 from rollout.journal import plain
-from trainer import checkpoint
 from trainer.assembly import Bench, assemble_bench, build_learner, prepare_model
 from trainer.checkpoint import Checkpoint
 from trainer.cluster import connected
 from trainer.evaluation import PromptScores, summarised
 from trainer.observer import EvaluationResult, to_dict
 from trainer.recipe import Recipe, load_recipe
-from trainer.resume import RECIPE
-from trainer.run_folder import chosen
+from trainer.run_folder import RECIPE_OR_RUN, checkpoint_after, newest, recipe_of
 
 
 @dataclass(frozen=True)
@@ -81,16 +79,14 @@ def subject_of(where: Path, overrides: Sequence[str], model: Path | None, step: 
     if model is not None and step is not None:
         raise CurriculaError("evaluate: --model and --step each name a model; give one of them")
     is_run = where.is_dir()
-    if is_run and not (where / RECIPE).is_file():
-        raise CurriculaError(f"{where}: no {RECIPE} in it; expected a recipe file, or the folder of a run")
     if not is_run and step is not None:
         raise CurriculaError(f"evaluate: --step {step} is of a run's checkpoints; give the folder of the run instead of {where}")
-    recipe = load_recipe(where / RECIPE if is_run else where, overrides)
+    recipe = recipe_of(where, overrides, RECIPE_OR_RUN) if is_run else load_recipe(where, overrides)
     if model is not None:
         return Subject(recipe, _model_folder(recipe, model))
     if not is_run:
         return Subject(recipe)
-    saved = _newest(where) if step is None else chosen(where, steps=[step])[0]
+    saved = newest(where) if step is None else checkpoint_after(where, step)
     return Subject(recipe, saved.folder / "model", saved)
 
 
@@ -100,13 +96,6 @@ def _model_folder(recipe: Recipe, model: Path) -> Path:
     if not (model / "config.json").is_file():
         raise CurriculaError(f"{model}: no config.json in it; expected a Hugging Face model folder")
     return model
-
-
-def _newest(run: Path) -> Checkpoint:
-    saved = checkpoint.newest(run / "checkpoints")
-    if saved is None:
-        raise CurriculaError(f"{run}: no intact checkpoint yet; ask again after run.checkpoint_every steps, or name a --model")
-    return saved
 
 
 def measure(subject: Subject, ray_address: str | None = None) -> Measured:

@@ -41,6 +41,11 @@ class StepRecord:
     grad_norm: float = math.nan
     metrics: dict[str, float] = field(default_factory=dict)  # the learner's and the curriculum's
 
+    @property
+    def n_updates(self) -> int:
+        """Optimiser updates: as many as the learner says; where it says nothing, one if there is a loss."""
+        return int(self.metrics.get("updates", 0.0 if math.isnan(self.loss) else 1.0))
+
 
 @dataclass(frozen=True)
 class DistributionScore:

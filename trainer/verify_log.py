@@ -27,8 +27,8 @@ from trainer.assembly import encoder_of, prepare_model
 from trainer.growth import GROWTH, Lineage
 from trainer.growth import prompts_of as children_of
 from trainer.operations import read_operations
-from trainer.recipe import Recipe, load_recipe
-from trainer.resume import RECIPE
+from trainer.recipe import Recipe
+from trainer.run_folder import recipe_of
 
 
 class Verified(NamedTuple):
@@ -44,13 +44,11 @@ def verify_run(folder: Path) -> list[Verified]:
 
     Errors: CurriculaError when the folder is no run, has no checkpoint, or its log is damaged or of other data.
     """
-    if not (folder / RECIPE).is_file():
-        raise CurriculaError(f"{folder}: no {RECIPE}; expected the folder of a run")
-    recipe = load_recipe(folder / RECIPE)
+    recipe = recipe_of(folder)
     pool, advantages = starting_prompts(recipe).pool, partial(feedback_advantages, recipe.learner.advantage)
     found = []
     for saved in reversed(checkpoint.valid_folders(folder / "checkpoints")):
-        step = int(saved.name.removeprefix("step-"))
+        step = checkpoint.step_of(saved)
         curriculum = Curriculum.from_recipe(recipe.curriculum, pool, seed=recipe.seed)
         lineage = Lineage(recipe.growth, pool) if recipe.growth else None
         n_logged = fold_log(curriculum, folder / "log", step, advantages, lineage.hear if lineage else None)
@@ -70,7 +68,7 @@ def reexecuted(folder: Path) -> Replayed:
     A run of one_step_ahead that was stopped and resumed planned some steps with other knowledge than one that never stopped; the
     first such step is reported as a departure.
     """
-    recipe = load_recipe(folder / RECIPE)
+    recipe = recipe_of(folder)
     prompts = replace(blank(starting_prompts(recipe)), note=note_of_words(recipe.rollout.budget_note))
     pool = prompts.prompt_set.pool
     curriculum, producer = Curriculum.from_recipe(recipe.curriculum, pool, seed=recipe.seed), LoggedProducer()

@@ -373,7 +373,7 @@ def test_a_branch_is_whole_or_not_there(trunks: dict[str, Path], tmp_path: Path)
     trunk = copy(trunks["updates"], tmp_path / "trunk")
     damage(trunk, 4)
     for step, length, message in (
-        (3, 2.0, "no checkpoint of step 3 is kept; there are 2, 4, 6"),
+        (3, 2.0, "no checkpoint after 3 steps; there are 3, after 2, 4, 6 steps"),
         (4, 2.0, "damaged"),
         (2, 0.0, "length"),
     ):

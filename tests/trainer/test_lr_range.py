@@ -140,7 +140,7 @@ def test_from_a_checkpoint_of_a_run_which_stays_as_it_was(
     assert (tmp_path / "s.svg").read_text().count("<path") > 3
     assert digests(recipe.folder) == before
     assert start_of(recipe.folder, None).saved == checkpoint.newest(recipe.folder / "checkpoints")
-    with pytest.raises(CurriculaError, match="no checkpoint of step 7; there are 1, 2"):
+    with pytest.raises(CurriculaError, match="no checkpoint after 7 steps; there are 2, after 1, 2 steps"):
         start_of(recipe.folder, 7)
 
 

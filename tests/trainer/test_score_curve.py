@@ -18,7 +18,7 @@ from trainer.lr.from_logs.measurements import measured
 from trainer.lr.from_logs.sigmoid import Scores, Sigmoid, fit_sigmoid
 from trainer.observer import DistributionScore, EvaluationResult, StepRecord, to_dict
 from trainer.recipe import parse_recipe
-from trainer.report.data import read_run
+from trainer.run_log import read_run_log
 
 LAST = 100.0
 
@@ -149,7 +149,7 @@ def run_with_evaluations(folder: Path, seed: int, n_steps: int = 60, **of: float
 
 
 def test_compute_is_what_was_spent_before_the_measurement(tmp_path: Path) -> None:
-    data = read_run(run_with_evaluations(tmp_path / "run", 0, **BENT))
+    data = read_run_log(run_with_evaluations(tmp_path / "run", 0, **BENT))
     for unit, each in (("rollouts", 256.0), ("updates", 1.0), ("seconds", 1.5)):
         assert measured(data, unit).scores.at_E == pytest.approx(each * np.arange(0, 61, 4))
     assert measured(data, "tokens").scores.at_E[[0, 1, -1]] == pytest.approx([0, 20006, 60 * 5000 + 59 * 30])

@@ -61,7 +61,7 @@ def test_a_state_that_the_log_does_not_give_is_named(tmp_path: Path, capsys: pyt
 
 
 def test_what_is_no_run_or_has_other_data_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CurriculaError, match=r"no recipe\.yaml; expected the folder of a run"):
+    with pytest.raises(CurriculaError, match=r"no recipe\.yaml in it; expected the folder of a run"):
         verify_run(tmp_path)
     folder = tmp_path / "run"
     run(simulated(folder, run__n_steps=2, run__checkpoint_every=2))

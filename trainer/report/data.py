@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from curricula.types import CurriculaError
-from rollout.log import read_log, read_texts
-from trainer.observer import EvaluationResult, StepRecord, read_evaluation, read_step
+from rollout.log import read_texts
 from trainer.operations import Operation, read_operations
-from trainer.recipe import Recipe, load_recipe
 from trainer.report.dose import DistributionDose, TrainedRollouts, dose_of
+from trainer.run_folder import recipe_of
+from trainer.run_log import RunLog, read_run_log
 
 SHOWN = 3  # rollouts of one group on the page
 
@@ -31,21 +31,12 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class RunData:
+class RunData(RunLog):
     """Everything on the page."""
 
-    folder: Path
-    recipe: Recipe
-    steps: list[StepRecord]
-    evaluations: list[EvaluationResult]
     samples: list[Sample]
     doses: list[DistributionDose]
     operations: list[Operation]  # decided about the run on its way
-
-    @property
-    def n_steps(self) -> int:
-        """Of the whole run, as its newest step knew."""
-        return self.steps[-1].n_steps if self.steps else self.recipe.run.n_steps
 
     @property
     def distributions(self) -> list[str]:
@@ -57,33 +48,16 @@ class RunData:
 
 def read_run(folder: Path) -> RunData:
     """Errors: CurriculaError when there is no run, or no step in it yet."""
-    if not (folder / "recipe.yaml").is_file():
-        raise CurriculaError(f"{folder}: no recipe.yaml in it; expected the folder of a run, as `curricula train` writes it")
-    recipe = load_recipe(folder / "recipe.yaml")
-    rollouts = TrainedRollouts(recipe)
-    records = list(_numbers(folder / "log", rollouts))
-    steps = {record["step"]: read_step(record) for record in records if record["kind"] == "step"}
-    evaluations = {record["step"]: read_evaluation(record) for record in records if record["kind"] == "evaluation"}
-    if not steps and not evaluations:
+    rollouts = TrainedRollouts(recipe_of(folder))
+    log = read_run_log(folder, rollouts.hear)
+    if not log.steps and not log.evaluations:
         raise CurriculaError(f"{folder / 'log'}: no step has been logged yet; ask again when the run has done one")
-    in_order = [steps[step] for step in sorted(steps)]
     return RunData(
-        folder=folder,
-        recipe=recipe,
-        steps=in_order,
-        evaluations=[evaluations[step] for step in sorted(evaluations)],
+        **vars(log),
         samples=_early_and_late(read_texts(folder / "log")),
-        doses=dose_of(recipe, in_order, rollouts),
+        doses=dose_of(log.recipe, log.steps, rollouts),
         operations=read_operations(folder),
     )
-
-
-def _numbers(log: Path, rollouts: TrainedRollouts) -> Iterator[dict[str, Any]]:
-    """Records of steps and evaluations; those of groups, which would not fit into memory for a long run, are counted."""
-    for record in read_log(log):
-        rollouts.hear(record)
-        if record["kind"] in ("step", "evaluation"):
-            yield record
 
 
 def _early_and_late(texts: Iterator[dict[str, Any]]) -> list[Sample]:

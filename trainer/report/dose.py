@@ -82,7 +82,7 @@ def dose_of(recipe: Recipe, steps: Sequence[StepRecord], rollouts: TrainedRollou
     names, decay = rollouts.names, recipe.learner.weight_decay
     if recipe.rollout.engine.backend == "simulated":
         decay = 0.0
-    updates_T = np.array([_updates(record) for record in steps], dtype=np.int64)
+    updates_T = np.array([record.n_updates for record in steps], dtype=np.int64)
     lr_T = np.array([record.lr for record in steps], dtype=np.float64)
     n_TK = np.array([[rollouts.trained[record.step][name] for name in names] for record in steps], dtype=np.float64)
     dose_K = doses(lr_T, n_TK.reshape(len(steps), len(names)), decay, updates_T)
@@ -91,13 +91,8 @@ def dose_of(recipe: Recipe, steps: Sequence[StepRecord], rollouts: TrainedRollou
 
 def _one(name: str, dose: float, steps: Sequence[StepRecord], rollouts: TrainedRollouts) -> DistributionDose:
     n_rollouts = sum(rollouts.generated[record.step][name] for record in steps)
-    n_trained = sum(rollouts.trained[record.step][name] for record in steps if _updates(record))
+    n_trained = sum(rollouts.trained[record.step][name] for record in steps if record.n_updates)
     return DistributionDose(name, n_rollouts, n_trained, dose)
-
-
-def _updates(record: StepRecord) -> int:
-    """Optimiser updates of a step: the learner says so, or there was one where there is a loss."""
-    return int(record.metrics.get("updates", 0.0 if math.isnan(record.loss) else 1.0))
 
 
 class DoseRow(NamedTuple):

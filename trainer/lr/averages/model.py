@@ -28,8 +28,7 @@ from torch import Tensor
 from curricula.types import CurriculaError, Floats
 from trainer.checkpoint import Checkpoint
 from trainer.lr.averages.weights import require_weights
-from trainer.recipe import load_recipe
-from trainer.resume import RECIPE
+from trainer.run_folder import recipe_of
 from trainer.schedules.build import build_rate
 from trainer.schedules.rate import LearningRate
 
@@ -51,7 +50,7 @@ class Merged:
 
 def rates(run: Path, found: Sequence[Checkpoint]) -> list[float]:
     """The learning rate of the update after each checkpoint; NaN where the checkpoint's state is not of the run's schedule."""
-    recipe = load_recipe(run / RECIPE)
+    recipe = recipe_of(run)
     rate = build_rate(recipe.schedule, recipe.length)
     return [_rate_at(rate, one) for one in found]
 

@@ -19,8 +19,8 @@ from curricula.types import CurriculaError
 from trainer.lr.compare import PAPER
 from trainer.lr.from_logs.measurements import MEANING, Measured, measured
 from trainer.lr.from_logs.sigmoid import FEWEST, Range, Sigmoid, fit_sigmoid
-from trainer.report.data import read_run
 from trainer.report.style import ordered_colours
+from trainer.run_log import read_run_log
 
 FAR = 2.0  # times the last compute: what is foreseen beyond is marked
 NOTE = (
@@ -117,7 +117,7 @@ def draw(fitted: Sequence[Fitted], unit: str, predict: float | None, stem: Path)
 
 
 def _fit(run: Path, name: str, unit: str, of: str) -> Fitted:
-    found = measured(read_run(run), unit, of)
+    found = measured(read_run_log(run), unit, of)
     try:
         curve = fit_sigmoid(found.scores)
     except CurriculaError as error:

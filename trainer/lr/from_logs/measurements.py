@@ -11,17 +11,17 @@ import numpy as np
 from curricula.types import CurriculaError, Floats, known_or_raise
 from trainer.lr.from_logs.sigmoid import FEWEST, Scores
 from trainer.observer import EvaluationResult, StepRecord
-from trainer.report.data import RunData
+from trainer.run_log import RunLog
 
 Of = Literal["evaluations", "training"]
 
 MOST_BLOCKS = 30  # of training steps: neighbours err alike, their means less so
 
-UNITS: dict[str, Callable[[StepRecord, int], float]] = {  # of a step, with the updates that one is made of
-    "tokens": lambda record, _: record.n_tokens_generated,
-    "rollouts": lambda record, _: record.n_rollouts,
-    "updates": lambda record, n_updates: n_updates * ("learner_seconds" in record.metrics or math.isfinite(record.loss)),
-    "seconds": lambda record, _: record.seconds,
+UNITS: dict[str, Callable[[StepRecord], float]] = {  # of a step
+    "tokens": lambda record: record.n_tokens_generated,
+    "rollouts": lambda record: record.n_rollouts,
+    "updates": lambda record: record.n_updates,
+    "seconds": lambda record: record.seconds,
 }
 MEANING = {
     "tokens": "completion tokens generated",
@@ -38,14 +38,14 @@ class Measured(NamedTuple):
     prompt_error: float  # standard error over prompts, the same for all points; NaN = not known
 
 
-def measured(data: RunData, unit: str, of: str = "evaluations") -> Measured:
+def measured(data: RunLog, unit: str, of: str = "evaluations") -> Measured:
     """Mean sampled score over distributions at each evaluation, or the training accuracy over blocks of steps, by compute spent.
 
     Errors: CurriculaError for an unknown unit, too few of them, steps that are missing or do not say what they spent.
     """
     known_or_raise("unit of compute", unit, tuple(UNITS))
     known_or_raise("scores to fit:", of, ("evaluations", "training"))
-    spent_T = np.array([UNITS[unit](record, data.recipe.learner.updates_per_step) for record in data.steps], dtype=np.float64)
+    spent_T = np.array([UNITS[unit](record) for record in data.steps], dtype=np.float64)
     if [record.step for record in data.steps] != list(range(len(data.steps))):
         raise CurriculaError(f"{data.folder}: its log lacks some steps, so the compute before a measurement is not known")
     if not np.isfinite(spent_T).all():
@@ -53,7 +53,7 @@ def measured(data: RunData, unit: str, of: str = "evaluations") -> Measured:
     return _of_evaluations(data, spent_T) if of == "evaluations" else _of_training(data, spent_T)
 
 
-def _of_evaluations(data: RunData, spent_T: Floats) -> Measured:
+def _of_evaluations(data: RunLog, spent_T: Floats) -> Measured:
     done_T = np.append(0.0, spent_T.cumsum())
     found = [one for one in data.evaluations if one.step < len(done_T) and math.isfinite(one.sampled)]
     if len(found) < FEWEST:
@@ -80,7 +80,7 @@ def _n_effective(evaluations: list[EvaluationResult], n_samples: int) -> float:
     return max(alike / split, 1.0)
 
 
-def _of_training(data: RunData, spent_T: Floats) -> Measured:
+def _of_training(data: RunLog, spent_T: Floats) -> Measured:
     known = np.array([math.isfinite(record.accuracy) and record.n_rollouts > 0 for record in data.steps], dtype=bool)
     steps = np.flatnonzero(known)
     if len(steps) < FEWEST:

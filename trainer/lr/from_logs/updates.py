@@ -12,7 +12,7 @@ import numpy as np
 from curricula.types import CurriculaError, Floats
 from trainer.observer import StepRecord
 from trainer.recipe import Recipe
-from trainer.report.data import read_run
+from trainer.run_log import read_run_log
 
 FEWEST_UPDATES = 12
 ALIKE = (  # what makes gradient norms of two runs comparable
@@ -57,7 +57,7 @@ class LoggedUpdates:
 
 def read_updates(folder: Path) -> LoggedUpdates:
     """Errors: CurriculaError where there is no run, or too few updates to say anything."""
-    run = read_run(folder)
+    run = read_run_log(folder)
     steps = [
         record for record in run.steps if math.isfinite(record.loss) and math.isfinite(record.grad_norm) and record.grad_norm > 0
     ]

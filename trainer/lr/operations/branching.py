@@ -12,11 +12,12 @@ from curricula.types import CurriculaError
 from rollout.compacted import Begin, begin_of, check_parts, lines_of, rest_of, sealed
 from rollout.journal import sync_folder
 from rollout.log import ROLLOUTS, TEXTS, LogPosition, last_commit
-from trainer import checkpoint
-from trainer.lr.operations.recording import Recorded, decay_of, standing, utc
+from trainer.checkpoint import Checkpoint
+from trainer.lr.operations.recording import Recorded, decay_of, utc
+from trainer.lr.operations.standing import standing
 from trainer.operations import Branch, append_operations, course_of
-from trainer.recipe import load_recipe
 from trainer.resume import RECIPE
+from trainer.run_folder import checkpoint_after, recipe_of
 
 
 def branch(trunk: Path, step: int, folder: Path, length: float, shape: str = "one_minus_sqrt", floor: float = 0.0) -> Recorded:
@@ -29,9 +30,7 @@ def branch(trunk: Path, step: int, folder: Path, length: float, shape: str = "on
     """
     if folder.exists():
         raise CurriculaError(f"{folder}: it is there already; choose another --out for the branch")
-    if not (trunk / RECIPE).is_file():
-        raise CurriculaError(f"{trunk}: no {RECIPE} in it; expected the folder of a run, as `curricula train` writes it")
-    start = _kept(trunk, step)
+    start = checkpoint_after(trunk, step)
     partial = folder.with_name(f".partial-{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -48,9 +47,9 @@ def branch(trunk: Path, step: int, folder: Path, length: float, shape: str = "on
     return recorded
 
 
-def _written(trunk: Path, start: checkpoint.Checkpoint, partial: Path, folder: Path, decay: tuple[float, str, float]) -> Recorded:
+def _written(trunk: Path, start: Checkpoint, partial: Path, folder: Path, decay: tuple[float, str, float]) -> Recorded:
     """The branch under its temporary name."""
-    recipe = load_recipe(trunk / RECIPE)
+    recipe = recipe_of(trunk)
     position = LogPosition(*(int(n) for n in start.facts["log_position"]))
     _copy_log(trunk / "log", partial / "log", position)
     shutil.copytree(start.folder, partial / "checkpoints" / start.folder.name, copy_function=_linked)
@@ -67,18 +66,6 @@ def _written(trunk: Path, start: checkpoint.Checkpoint, partial: Path, folder: P
     for path in sorted(partial.rglob("*")):
         _sync(path)
     return Recorded(operation, before, replace(now, course=course))
-
-
-def _kept(trunk: Path, step: int) -> checkpoint.Checkpoint:
-    """The checkpoint of this step, every byte of it checked."""
-    folders = {checkpoint.step_of(folder): folder for folder in checkpoint.valid_folders(trunk / "checkpoints")}
-    if step not in folders:
-        kept = ", ".join(str(one) for one in sorted(folders)) or "none"
-        raise CurriculaError(f"{trunk}: no checkpoint of step {step} is kept; there are {kept} (run.keep_checkpoints keeps more)")
-    found = checkpoint.read(folders[step])
-    if found is None:
-        raise CurriculaError(f"{folders[step]}: damaged: its files do not agree with its manifest; branch from another step")
-    return found
 
 
 def _copy_log(source: Path, target: Path, position: LogPosition) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from trainer.lr.operations.recording import Recorded, Standing
+from trainer.lr.operations.recording import Recorded
+from trainer.lr.operations.standing import Standing
 from trainer.operations import OPERATIONS
 from trainer.resume import RECIPE
 

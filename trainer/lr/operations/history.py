@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from curricula.types import CurriculaError
 from rollout.lock import is_held
-from rollout.log import ROLLOUTS, read_log
 from trainer import checkpoint
-from trainer.lr.operations.recording import Standing, standing
-from trainer.observer import StepRecord, read_step
-from trainer.operations import Course, Operation, course_of, read_operations
-from trainer.recipe import Recipe, load_recipe
-from trainer.resume import RECIPE
-from trainer.schedules.build import build_rate
+from trainer.lr.operations.standing import Standing, standing
+from trainer.observer import StepRecord
+from trainer.operations import Course, Operation, read_operations
+from trainer.run_folder import RECIPE_OR_RUN, recipe_of
+from trainer.run_log import read_run_log
 from trainer.schedules.clock import Consumed
 from trainer.schedules.rate import LearningRate
 
@@ -40,7 +38,6 @@ class Point(NamedTuple):
 class History:
     """Of a run folder."""
 
-    recipe: Recipe
     rate: LearningRate  # as of where the run goes on
     course: Course
     step: int  # where it goes on
@@ -48,7 +45,6 @@ class History:
     to_come: list[Point]
     operations: list[Operation]
     n_applied: int  # of them; the others wait for a resume
-    per_step: dict[str, float]  # units of the clocks that a step of the log took, on average
 
     @property
     def causes(self) -> dict[str, list[tuple[int, int]]]:
@@ -65,58 +61,45 @@ def history(folder: Path) -> History:
 
     Errors: CurriculaError when the folder is no run.
     """
-    if not (folder / RECIPE).is_file():
-        raise CurriculaError(f"{folder}: no {RECIPE} in it; expected a recipe file, or the folder of a run")
-    recipe, (steps, per_step) = load_recipe(folder / RECIPE), _logged(folder)
+    recipe_of(folder, expected=RECIPE_OR_RUN)
+    informative: Counter[int] = Counter()
+    log = read_run_log(folder, partial(_count_informative, informative))
+    steps, per_step = log.steps, _per_step(log.steps, informative)
     saved = checkpoint.valid_folders(folder / "checkpoints")
     start = checkpoint.glance(saved[0]) if saved else None
-    facts, now = start.facts if start else {}, _now(folder, recipe, start)
+    now = standing(folder, start)
     running = is_held(folder / "log" / "lock")
     begin = max(now.step, steps[-1].step + 1) if running and steps else now.step
-    later = list(_to_come(now, per_step)) if steps else []
+    later = list(_to_come(standing(folder, start), per_step)) if steps else []  # a standing of its own, for its rate moves
     past = [_past(step) for step in steps]
     return History(
-        recipe=recipe,
-        rate=_now(folder, recipe, start).rate,
+        rate=now.rate,
         course=now.course,
         step=now.step,
         past=[point for point in past if point.step < begin],
         to_come=[point for point in later if point.step >= begin],
         operations=read_operations(folder),
-        n_applied=len(facts.get("operations", [])),
-        per_step=per_step,
+        n_applied=len(start.facts.get("operations", [])) if start else 0,
     )
 
 
-def _now(folder: Path, recipe: Recipe, start: checkpoint.Checkpoint | None) -> Standing:
-    """Where the run goes on: at this checkpoint, or at its start."""
-    if start is not None:
-        return standing(folder, start)
-    rate = build_rate(recipe.schedule, recipe.length)
-    return Standing(recipe, 0, 0, course_of(recipe, folder, None).apply_due(0, 0, rate), rate)
+def _count_informative(count: Counter[int], record: Mapping[str, Any]) -> None:
+    """Rollouts of groups whose rewards differ, by step."""
+    if record["kind"] == "group" and len({reward for reward in record["rewards"] if reward is not None}) > 1:
+        count[record["step"]] += len(record["rewards"])
 
 
-def _logged(folder: Path) -> tuple[list[StepRecord], dict[str, float]]:
-    """The log's steps, and what a step with an update took on average, by clock."""
-    if not (folder / "log" / ROLLOUTS).is_file():
-        return [], {}
-    steps: dict[int, StepRecord] = {}
-    informative: Counter[int] = Counter()
-    for record in read_log(folder / "log"):
-        if record["kind"] == "step":
-            steps[record["step"]] = read_step(record)
-        elif record["kind"] == "group" and len({reward for reward in record["rewards"] if reward is not None}) > 1:
-            informative[record["step"]] += len(record["rewards"])
-    live = [step for step in steps.values() if not math.isnan(step.loss)]
+def _per_step(steps: Sequence[StepRecord], informative: Mapping[int, int]) -> dict[str, float]:
+    """Units of the clocks that a step with an update took, on average."""
+    live = [step for step in steps if not math.isnan(step.loss)]
     n = max(len(live), 1)
-    took = {
-        "updates": sum(step.metrics.get("updates", 1.0) for step in live) / n,
+    return {
+        "updates": sum(step.n_updates for step in live) / n,
         "rollouts": sum(step.n_rollouts for step in live) / n,
         "informative_rollouts": sum(informative[step.step] for step in live) / n,
         "tokens": sum(step.n_tokens_generated for step in live) / n,
         "seconds": sum(step.seconds for step in live if not math.isnan(step.seconds)) / n,
     }
-    return [steps[step] for step in sorted(steps)], took
 
 
 def _past(step: StepRecord) -> Point:

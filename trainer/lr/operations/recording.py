@@ -10,23 +10,9 @@ from pathlib import Path
 
 from curricula.types import CurriculaError
 from rollout.lock import FolderLock
-from trainer import checkpoint
-from trainer.operations import OPERATIONS, Course, Extend, Operation, StartDecay, append_operations, course_of
-from trainer.recipe import Recipe, load_recipe
-from trainer.resume import RECIPE
-from trainer.schedules.build import build_rate
-from trainer.schedules.rate import LearningRate
-
-
-@dataclass(frozen=True)
-class Standing:
-    """A run at one of its checkpoints, with what is decided for that moment."""
-
-    recipe: Recipe
-    step: int
-    n_tokens: int
-    course: Course
-    rate: LearningRate
+from trainer.lr.operations.standing import Standing, standing
+from trainer.operations import OPERATIONS, Extend, Operation, StartDecay, append_operations
+from trainer.run_folder import newest, recipe_of
 
 
 @dataclass(frozen=True)
@@ -45,23 +31,6 @@ class Longer:
     n_steps: int | None = None
     n_tokens: int | None = None
     horizon: float | None = None  # of the rate's clock, where the recipe states one
-
-
-def standing(folder: Path, start: checkpoint.Checkpoint) -> Standing:
-    """Where a run would go on from this checkpoint.
-
-    Errors: CurriculaError where the checkpoint does not belong to the folder's recipe and operations.
-    """
-    recipe = load_recipe(folder / RECIPE)
-    if "rate" not in start.facts:
-        raise CurriculaError(
-            f"{start.folder}: it says nothing of the learning rate; resume the run, and ask again at its next checkpoint"
-        )
-    rate = build_rate(recipe.schedule, recipe.length)
-    rate.load_state_dict(start.facts["rate"])
-    n_tokens = int(start.facts.get("tokens", 0))
-    course = course_of(recipe, folder, start.facts).apply_due(start.step, n_tokens, rate)
-    return Standing(recipe, start.step, n_tokens, course, rate)
 
 
 def extend(folder: Path, longer: Longer) -> Recorded:
@@ -142,13 +111,12 @@ def _horizon(now: Standing, n_steps: int, n_tokens: int, stated: float | None) -
 
 def _recorded(folder: Path, decide: Callable[[Standing], Operation]) -> Recorded:
     """Under the lock of the run's log, so that no checkpoint comes in between."""
-    if not (folder / RECIPE).is_file() or not (folder / "log").is_dir():
-        raise CurriculaError(f"{folder}: expected the folder of a run, as `curricula train` writes it")
+    recipe_of(folder)
+    if not (folder / "log").is_dir():
+        raise CurriculaError(f"{folder}: no log in it yet; nothing can be decided before the run's first checkpoint")
     lock = FolderLock(folder / "log" / "lock")
     try:
-        start = checkpoint.newest(folder / "checkpoints")
-        if start is None:
-            raise CurriculaError(f"{folder}: it has no complete checkpoint yet; nothing can be decided before the first")
+        start = newest(folder)
         before, now = standing(folder, start), standing(folder, start)
         if later := before.course.pending:
             raise CurriculaError(

@@ -15,7 +15,7 @@ from trainer.assembly import Parts, assemble, take_cpus
 from trainer.batch import sequences_of, with_own_logprobs
 from trainer.cluster import connected
 from trainer.recipe import Recipe, load_recipe
-from trainer.resume import RECIPE
+from trainer.run_folder import RECIPE_OR_RUN, checkpoint_after, recipe_of
 from trainer.types import Learner, TrainSequence
 
 MOST_EMPTY_STEPS = 25  # steps in a row without signal, after which there is nothing to measure
@@ -60,26 +60,14 @@ def start_of(path: Path, step: int | None) -> Start:
 
 
 def _of_run(folder: Path, step: int | None) -> Start:
-    if not (folder / RECIPE).is_file():
-        raise CurriculaError(f"{folder}: no {RECIPE} in it; expected a recipe file, or the folder of a run")
-    recipe, parent = load_recipe(folder / RECIPE), folder / "checkpoints"
-    saved = checkpoint.newest(parent) if step is None else _of_step(parent, step)
+    recipe = recipe_of(folder, expected=RECIPE_OR_RUN)
+    saved = checkpoint.newest(folder / "checkpoints") if step is None else checkpoint_after(folder, step)
     if recipe.growth is not None and saved is not None:
         raise CurriculaError(
             f"{folder}: its pool grows, and only the run itself takes up a grown pool; give a recipe without growth with "
             f"model.path: {saved.folder / 'model'}"
         )
     return Start(recipe, saved)
-
-
-def _of_step(parent: Path, step: int) -> checkpoint.Checkpoint:
-    there = {checkpoint.step_of(folder): folder for folder in checkpoint.valid_folders(parent)}
-    if step not in there:
-        raise CurriculaError(f"{parent}: no checkpoint of step {step}; there are {', '.join(map(str, sorted(there))) or 'none'}")
-    found = checkpoint.read(there[step])
-    if found is None:
-        raise CurriculaError(f"{there[step]}: its files differ from its manifest; use another checkpoint")
-    return found
 
 
 @contextmanager
