@@ -26,10 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from curricula.statistics import Interval, interval
 from curricula.types import CurriculaError
@@ -257,14 +255,13 @@ def told(found: Interval) -> str:
 
 def draw(apart: Mapping[tuple[str, str], Interval], hard: Mapping[tuple[str, str], Interval], stem: Path) -> Path:
     """Differences with their intervals, one panel per curriculum."""
+    from trainer.lr.pictures import files_of, picture
     from trainer.report.style import ordered_colours
 
     curricula = [name for name in CURRICULA if any(pair[1] == name for pair in apart)]
     schedules = list(dict.fromkeys(schedule for schedule, _ in apart))
     colours = ordered_colours(2)
-    paper = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none"}
-    with mpl.rc_context(paper):
-        figure = Figure(figsize=(10.0, 0.6 + 0.5 * len(schedules)), layout="constrained")
+    with picture(stem, 0.6 + 0.5 * len(schedules)) as figure:
         axes = figure.subplots(1, len(curricula), sharex=True, sharey=True, squeeze=False)[0]
         for axis, curriculum in zip(axes, curricula, strict=True):
             for shift, (label, found, colour) in enumerate(
@@ -277,9 +274,7 @@ def draw(apart: Mapping[tuple[str, str], Interval], hard: Mapping[tuple[str, str
         axes[0].set_yticks(range(len(schedules)), [name.replace("_", " ") for name in schedules])
         axes[0].invert_yaxis()
         axes[-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-        for suffix in (".png", ".svg"):
-            figure.savefig(stem.with_suffix(suffix), dpi=110)
-    return stem.with_suffix(".png")
+    return files_of(stem)[0]
 
 
 def _dots(axis: Axes, found: Sequence[Interval | None], shift: float, colour: str, label: str) -> None:

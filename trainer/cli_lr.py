@@ -10,6 +10,8 @@ from rich.console import Console
 
 app = typer.Typer(no_args_is_help=True, help="Learning rates as numbers and pictures.")
 
+Source = Annotated[Path, typer.Argument(metavar="RECIPE|RUN", help="Recipe file, or folder of a run with checkpoints.")]
+Checkpoint = Annotated[int | None, typer.Option(metavar="STEP", help="Of a run; the newest by default.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run that is not being written.")]
 Length = Annotated[float, typer.Option(help="Units of the rate's clock; steps where it goes by a forecast.")]
 Shape = Annotated[str, typer.Option(help="A cool-down of the schedule wsd.")]
@@ -45,6 +47,47 @@ def show(
     from trainer.lr.show import show_command
 
     show_command(of, out, Console())
+
+
+@app.command("range")
+def range_(  # noqa: PLR0913 - every option is one decision of the user
+    source: Source,
+    low: Annotated[float, typer.Option(help="Lowest rate.")] = 1e-7,
+    high: Annotated[float, typer.Option(help="Highest rate.")] = 1e-4,
+    updates: Annotated[int, typer.Option(help="Rates to try; by default 13, in a sweep 100.")] = 0,
+    linear: Annotated[bool, typer.Option("--linear", help="Even steps; without it even ratios.")] = False,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="One run of updates at a rising rate, instead of one from the start each.")
+    ] = False,
+    batches: Annotated[int, typer.Option(help="Batches to draw; a rate makes one update on each.")] = 1,
+    kl: Annotated[float, typer.Option(help="Of one update, old policy to new, per token.")] = 0.01,
+    checkpoint: Checkpoint = None,
+    out: Annotated[Path, typer.Option(help="Picture, without suffix.")] = Path("runs/lr-range"),
+) -> None:
+    """How far one update moves the policy, rate by rate, on rollouts drawn once; writes nothing into a run."""
+    from trainer.lr.trials.range_test import RangeTest, range_command
+
+    range_command(source, checkpoint, RangeTest(low, high, updates, linear, sweep, batches, kl), out, Console())
+
+
+@app.command()
+def search(  # noqa: PLR0913 - every option is one decision of the user
+    source: Source,
+    low: Annotated[float, typer.Option(help="Lowest rate.")] = 1e-7,
+    high: Annotated[float, typer.Option(help="Highest rate.")] = 1e-4,
+    tries: Annotated[int, typer.Option(help="Rates to try.")] = 10,
+    batches: Annotated[int, typer.Option(help="Batches to draw; each makes an update, the others judge it.")] = 2,
+    updates: Annotated[int, typer.Option(help="Updates of a batch, one after another.")] = 1,
+    forecast: Annotated[int, typer.Option(metavar="N", help="Forecast the gain after N updates from those made.")] = 0,
+    kl: Annotated[float, typer.Option(help="Largest KL per token at which old rollouts may judge.")] = 0.01,
+    checkpoint: Checkpoint = None,
+    out: Annotated[Path, typer.Option(help="Picture, without suffix.")] = Path("runs/lr-search"),
+) -> None:
+    """The rate whose update is worth most on held-out rollouts, drawn once; writes nothing into a run."""
+    from trainer.lr.trials.search import Terms, search_command
+
+    terms = Terms(low, high, tries, batches, updates, forecast, kl)
+    search_command(source, checkpoint, terms, out, Console())
 
 
 @app.command()
@@ -88,16 +131,6 @@ def branch(
 
 
 @app.command()
-def dose(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
-) -> None:
-    """At which rates the rollouts of each distribution were learned from."""
-    from trainer.lr.from_logs.dose import dose_command
-
-    dose_command(run, Console())
-
-
-@app.command()
 def average(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run with checkpoints of a constant rate.")],
     out: Annotated[Path, typer.Option(help="Folder of the model; a new one.")],
@@ -119,6 +152,16 @@ def average(
 
 
 @app.command()
+def dose(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
+) -> None:
+    """At which rates the rollouts of each distribution were learned from."""
+    from trainer.lr.from_logs.dose import dose_command
+
+    dose_command(run, Console())
+
+
+@app.command()
 def fit(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.")],
     unit: Annotated[str, typer.Option(help="Of compute: tokens, rollouts, updates or seconds.")] = "tokens",
@@ -130,51 +173,6 @@ def fit(
     from trainer.lr.from_logs.fit import fit_command
 
     fit_command(runs, unit, of, predict, out, Console())
-
-
-Source = Annotated[Path, typer.Argument(metavar="RECIPE|RUN", help="Recipe file, or folder of a run with checkpoints.")]
-Checkpoint = Annotated[int | None, typer.Option(metavar="STEP", help="Of a run; the newest by default.")]
-
-
-@app.command("range")
-def range_(  # noqa: PLR0913 - every option is one decision of the user
-    source: Source,
-    low: Annotated[float, typer.Option(help="Lowest rate.")] = 1e-7,
-    high: Annotated[float, typer.Option(help="Highest rate.")] = 1e-4,
-    updates: Annotated[int, typer.Option(help="Rates to try; by default 13, in a sweep 100.")] = 0,
-    linear: Annotated[bool, typer.Option("--linear", help="Even steps; without it even ratios.")] = False,
-    sweep: Annotated[
-        bool, typer.Option("--sweep", help="One run of updates at a rising rate, instead of one from the start each.")
-    ] = False,
-    batches: Annotated[int, typer.Option(help="Batches to draw; a rate makes one update on each.")] = 1,
-    kl: Annotated[float, typer.Option(help="Of one update, old policy to new, per token.")] = 0.01,
-    checkpoint: Checkpoint = None,
-    out: Annotated[Path, typer.Option(help="Picture, without suffix.")] = Path("runs/lr-range"),
-) -> None:
-    """How far one update moves the policy, rate by rate, on rollouts drawn once; writes nothing into a run."""
-    from trainer.lr.trials.range_test import RangeTest, range_command
-
-    range_command(source, checkpoint, RangeTest(low, high, updates, linear, sweep, batches, kl), out, Console())
-
-
-@app.command()
-def search(  # noqa: PLR0913 - every option is one decision of the user
-    source: Source,
-    low: Annotated[float, typer.Option(help="Lowest rate.")] = 1e-7,
-    high: Annotated[float, typer.Option(help="Highest rate.")] = 1e-4,
-    tries: Annotated[int, typer.Option(help="Rates to try.")] = 10,
-    batches: Annotated[int, typer.Option(help="Batches to draw; each makes an update, the others judge it.")] = 2,
-    updates: Annotated[int, typer.Option(help="Updates of a batch, one after another.")] = 1,
-    forecast: Annotated[int, typer.Option(metavar="N", help="Forecast the gain after N updates from those made.")] = 0,
-    kl: Annotated[float, typer.Option(help="Largest KL per token at which old rollouts may judge.")] = 0.01,
-    checkpoint: Checkpoint = None,
-    out: Annotated[Path, typer.Option(help="Picture, without suffix.")] = Path("runs/lr-search"),
-) -> None:
-    """The rate whose update is worth most on held-out rollouts, drawn once; writes nothing into a run."""
-    from trainer.lr.trials.search import Terms, search_command
-
-    terms = Terms(low, high, tries, batches, updates, forecast, kl)
-    search_command(source, checkpoint, terms, out, Console())
 
 
 @app.command()

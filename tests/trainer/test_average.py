@@ -19,6 +19,7 @@ from tests.trainer.recipes import simulated
 from trainer import checkpoint
 from trainer.checkpoint import Checkpoint
 from trainer.cli import main
+from trainer.lr.averages.average import varied
 from trainer.lr.averages.model import MASTERS, WEIGHTS, average
 from trainer.lr.averages.weights import as_decay, ema, uniform
 from trainer.recipe import parse_recipe
@@ -252,6 +253,12 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     assert [one.step for one in found] == [2, 4], "a resumed run is one run, though its recipe has changed"
     with pytest.raises(CurriculaError, match="no model in it"):
         average(tmp_path / "other", found, uniform(2), {}, tmp_path / "out")
+
+
+def test_a_rate_that_is_not_known_hides_no_change() -> None:
+    assert varied([math.nan, 1e-6, 2e-6])
+    assert not varied([math.nan, 1e-6, 1.005e-6])
+    assert not varied([math.nan])
 
 
 def test_weights_and_folders_are_checked(made: Path, tmp_path: Path) -> None:

@@ -163,6 +163,14 @@ def test_compute_is_what_was_spent_before_the_measurement(tmp_path: Path) -> Non
         measured(data, "token")
 
 
+def test_updates_are_those_that_the_learner_made() -> None:
+    made, skipped, silent = (
+        StepRecord(0, 1, 0.5, 0.5, 0.5, 1, 1, 8, 80, 80, 1e-6, {}, {}, loss=loss, metrics=metrics)
+        for loss, metrics in ((0.1, {"updates": 3.0}), (0.0, {"updates": 0.0}), (0.1, {}))
+    )
+    assert [record.n_updates for record in (made, skipped, silent)] == [3, 0, 1]
+
+
 def test_the_command_compares_runs(tmp_path: Path) -> None:
     runs = [run_with_evaluations(tmp_path / f"{name}", i, **of) for i, (name, of) in enumerate([("bent", BENT), ("young", YOUNG)])]
     words = ["lr", "fit", *map(str, runs), "--unit", "updates", "--predict", "90", "--out", str(tmp_path / "out" / "v1.2")]

@@ -24,8 +24,8 @@ class Curve(NamedTuple):
     name: str
     unit: str  # of the clock
     at: Floats  # share of the horizon
-    lr: Floats
-    horizon: float  # 0 = by forecast
+    lr: Floats  # at these shares, scales left out
+    horizon: float  # units of the clock; 0 = by forecast
     controllers: tuple[str, ...]  # they can only lower the rate
 
 
@@ -35,6 +35,7 @@ class Stated(NamedTuple):
     name: str
     schedule: Mapping[str, Any]
     length: Length
+    has_peak: bool = True  # of its own
 
     @property
     def rate(self) -> LearningRate:
@@ -51,7 +52,10 @@ def curves_of(words: Sequence[str], n_steps: int) -> list[Curve]:
 
 
 def stated(word: str, n_steps: int) -> Stated:
-    """What a word says; a schedule without a peak has the peak 1."""
+    """What a word says; a schedule without a peak has the peak 1.
+
+    Errors: CurriculaError for no step, a recipe that is none, and text that is no YAML.
+    """
     if n_steps < 1:
         raise CurriculaError(f"lr: expected one step at least, got {n_steps}")
     if word.endswith((".yaml", ".yml")):
@@ -61,7 +65,8 @@ def stated(word: str, n_steps: int) -> Stated:
     if not isinstance(given, Mapping):
         given = {"name": word}
     told = ", ".join(f"{key} {value}" for key, value in given.items() if key not in ("name", "peak"))
-    return Stated(f"{given.get('name')}{f' ({told})' if told else ''}", {"peak": 1.0, **given}, Length(n_steps, n_steps))
+    name = f"{given.get('name')}{f' ({told})' if told else ''}"
+    return Stated(name, {"peak": 1.0, **given}, Length(n_steps, n_steps), has_peak="peak" in given)
 
 
 def lr_at(rate: LearningRate, share: Floats) -> Floats:

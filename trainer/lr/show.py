@@ -6,20 +6,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from trainer.lr.compare import PAPER, draw, rates_table
+from trainer.lr.compare import draw, rates_table
 from trainer.lr.curves import curves_of
 from trainer.lr.operations.history import SCHEDULE, History, Point, history, said_spans
+from trainer.lr.pictures import in_percent, picture, say_files
+from trainer.lr.tables import headed
 from trainer.operations import Operation
 from trainer.recipe import load_recipe
 from trainer.report.style import INK, ordered_colours
@@ -30,28 +29,30 @@ ACCENT = "#3b82d6"
 
 
 def show_command(of: Path, out: Path | None, console: Console) -> None:
-    """Of a recipe: its rate over the clock. Of a run: the rate so far and to come."""
+    """Of a recipe: its rate over the clock. Of a run: the rate so far and to come.
+
+    Errors: CurriculaError for what is neither, and for a damaged log or file of operations.
+    """
     if of.is_dir():
         found = history(of)
         _say_run(found, console)
-        paths = draw_history(found, out or of / "lr")
+        stem = out or of / "lr"
+        draw_history(found, stem)
     else:
         recipe = load_recipe(of)
         _say_rate(build_rate(recipe.schedule, recipe.length), console)
         curves = curves_of([str(of)], recipe.run.n_steps)
         console.print(rates_table(curves))
-        paths = draw(curves, out or Path("runs/lr"))
-    for path in paths:
-        console.print(str(path), highlight=False, soft_wrap=True)
+        stem = out or Path("runs/lr")
+        draw(curves, stem)
+    say_files(stem, console)
 
 
-def draw_history(found: History, stem: Path) -> list[Path]:
+def draw_history(found: History, stem: Path) -> None:
     """The rate over the steps, past solid and to come dashed; the clock, and what held the rate down, below it."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
     causes = [name for name in found.causes if name != SCHEDULE]
     colour_of = dict(zip(causes, ordered_colours(len(causes) + 2)[1:-1], strict=True))
-    with mpl.rc_context(PAPER):
-        figure = Figure(figsize=(10.0, 4.2), layout="constrained")
+    with picture(stem, 4.2) as figure:
         rate, clock = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         lines: list[tuple[Axes, Callable[[Point], float]]] = [(rate, lambda point: point.lr), (clock, lambda point: point.clock)]
         for axis, value in lines:
@@ -68,16 +69,12 @@ def draw_history(found: History, stem: Path) -> list[Path]:
         rate.yaxis.set_major_formatter(lambda y, _: f"{y:.3g}")
         clock.set_title(f"clock ({_words(found.rate.clock.unit)}), share of its horizon", loc="left")
         clock.set_ylim(0, 1.04)
-        clock.yaxis.set_major_formatter(lambda y, _: f"{y:.0%}")
+        in_percent(clock.yaxis)
         clock.set_xlabel("step")
         clock.xaxis.set_major_locator(MaxNLocator(integer=True))
         ends = [point.step for point in (*found.past, *found.to_come)]
         clock.set_xlim(0, max(ends, default=0) + 1)
         rate.legend(handles=_legend(found, colour_of), frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-        paths = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
-        for path in paths:
-            figure.savefig(path, dpi=110)
-    return paths
 
 
 def _line(axis: Axes, points: Sequence[Point], value: Callable[[Point], float], style: Any) -> None:
@@ -131,20 +128,15 @@ def _say_run(found: History, console: Console) -> None:
 def _steps_table(found: History) -> Table:
     points = [*found.past, *found.to_come]
     shown = sorted({round(i) for i in np.linspace(0, len(points) - 1, 7)}) if points else []
-    result = Table(box=SIMPLE_HEAD, caption_justify="left")
-    result.caption = "~ to come: by the average of the steps so far, the scales as they are"
-    result.add_column("step", no_wrap=True)
-    for i in shown:
-        result.add_column(f"{'' if i < len(found.past) else '~'}{points[i].step:,}", justify="right", no_wrap=True)
+    heads = [f"{'' if i < len(found.past) else '~'}{points[i].step:,}" for i in shown]
+    result = headed(["step"], heads, "~ to come: by the average of the steps so far, the scales as they are")
     result.add_row("rate", *(f"{points[i].lr:.3g}" for i in shown))
     result.add_row("clock", *(f"{points[i].clock:.0%}" for i in shown))
     return result
 
 
 def _causes_table(found: History) -> Table:
-    result = Table(box=SIMPLE_HEAD)
-    for head in ("the rate was", "steps", "of them", "which"):
-        result.add_column(head, overflow="fold")
+    result = headed(["the rate was", "steps", "of them", "which"], [])
     for cause, spans in found.causes.items():
         n = sum(last - first + 1 for first, last in spans)
         words = "that of the schedule" if cause == SCHEDULE else f"held down by {_words(cause)}"

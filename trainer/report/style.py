@@ -40,6 +40,7 @@ STYLE: Any = {
     "lines.linewidth": 1.6,
     "lines.solid_capstyle": "round",
 }
+PAPER: Any = {**STYLE, "svg.fonttype": "path"}  # of pictures that stand alone, where no page sets the font
 
 
 def ordered_colours(n: int) -> list[str]:

@@ -11,13 +11,13 @@ from curricula.types import CurriculaError, Floats
 
 
 class Bound(NamedTuple):
-    """The bound at the last step with the best peak, for gradient norms G and a distance D of 1 unless given."""
+    """The bound at the last step with the best peak, for a distance D of 1, and gradient norms G of 1 unless given."""
 
     peak: float  # gamma*
     value: float  # Omega*: smaller is better
 
 
-def convex_bound(multiplier_T: ArrayLike, norm_T: ArrayLike | None = None, distance: float = 1.0) -> Bound:
+def convex_bound(multiplier_T: ArrayLike, norm_T: ArrayLike | None = None) -> Bound:
     """The best peak of a schedule and the bound on the excess loss of the last iterate of subgradient descent with it.
 
     Omega = D^2 / (2 S_1) + Q_1 / (2 S_1) + 1/2 sum_{k < T} eta_k / S_{k+1} x Q_k / S_k, S_k the sum of eta from k on and Q_k that
@@ -36,7 +36,7 @@ def convex_bound(multiplier_T: ArrayLike, norm_T: ArrayLike | None = None, dista
         raise CurriculaError("convex_bound: expected multipliers >= 0, not all 0, and as many gradient norms")
     sum_T = m_T[::-1].cumsum()[::-1]
     square_T = ((m_T * g_T) ** 2)[::-1].cumsum()[::-1]
-    a = distance**2 / (2 * sum_T[0])
+    a = 1.0 / (2 * sum_T[0])
     b = square_T[0] / (2 * sum_T[0])
     ends = sum_T[1:] > 0  # behind the last rate above 0 nothing moves
     c = 0.5 * float((m_T[:-1][ends] / sum_T[1:][ends] * square_T[:-1][ends] / sum_T[:-1][ends]).sum())

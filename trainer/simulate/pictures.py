@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,13 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from trainer.report.style import STYLE, ordered_colours
+from trainer.report.style import PAPER, ordered_colours
 from trainer.simulate.compare import N_POINTS, REFERENCE, Comparison, Row
 from trainer.simulate.run import ORACLE
 from trainer.simulate.sweep import Regime
 from trainer.simulate.tables import ordered
 
-PAPER: Any = {**STYLE, "svg.fonttype": "path"}
 REFERENCE_COLOUR, ORACLE_COLOUR = "#1f2328", "#8a8f98"
 DIVERGING = LinearSegmentedColormap.from_list("gain", ["#c4572a", "#f3d9cb", "#ffffff", "#cfe0f3", "#2f6fc0"])
 

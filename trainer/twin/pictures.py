@@ -11,9 +11,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from trainer.report.style import ordered_colours
+from trainer.report.style import PAPER, ordered_colours
 from trainer.simulate.compare import N_POINTS, REFERENCE
-from trainer.simulate.pictures import ORACLE_COLOUR, PAPER, REFERENCE_COLOUR
+from trainer.simulate.pictures import ORACLE_COLOUR, REFERENCE_COLOUR
 from trainer.simulate.run import ORACLE
 from trainer.twin.counts import Counts
 from trainer.twin.forward import OWN, RollForward, Row, range_of

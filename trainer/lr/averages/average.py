@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from curricula.types import CurriculaError, Floats, known_or_raise
 from trainer.lr.averages.model import Merged, average, rates
 from trainer.lr.averages.weights import as_decay, ema, uniform
+from trainer.lr.tables import headed
 from trainer.run_folder import chosen
 
 WEIGHTS: dict[str, Callable[..., Floats]] = {
@@ -47,15 +47,24 @@ class Choice:
 
 
 def average_command(run: Path, choice: Choice, out: Path, console: Console) -> None:
-    """Write the folder, and say of what it is."""
+    """Write the folder, and say of what it is.
+
+    Errors: CurriculaError for checkpoints that are not there or of other models, settings of the weights, and a folder that is.
+    """
     found = chosen(run, choice.last, _steps(choice.steps))
     weights = WEIGHTS[choice.weights](len(found), **choice.settings)
     merged = average(run, found, weights, {"name": choice.weights, **choice.settings}, out)
     lrs = rates(run, found)
     console.print(_table(merged, lrs))
-    if max(lrs) > (1 + TOLERANCE) * min(lrs):
+    if varied(lrs):
         console.print("the learning rate was not constant over these checkpoints: what their average stands for is not known")
     console.print(str(out), highlight=False, soft_wrap=True)
+
+
+def varied(lrs: Sequence[float]) -> bool:
+    """Whether the rates that are known, so not NaN, differ by more than can be called constant."""
+    known = [lr for lr in lrs if not math.isnan(lr)]
+    return bool(known) and max(known) > (1 + TOLERANCE) * min(known)
 
 
 def _steps(text: str | None) -> list[int] | None:
@@ -68,10 +77,8 @@ def _steps(text: str | None) -> list[int] | None:
 
 
 def _table(merged: Merged, lrs: list[float]) -> Table:
-    table = Table(box=SIMPLE_HEAD, caption_justify="left")
-    for title in ("after steps", "learning rate", "weight"):
-        table.add_column(title, justify="right")
+    caption = "averaged: " + ", ".join(f"{n} tensors from {what}" for what, n in merged.averaged.items())
+    table = headed([], ["after steps", "learning rate", "weight"], caption)
     for step, lr, weight in zip(merged.steps, lrs, merged.weights, strict=True):
         table.add_row(str(step), "not known" if math.isnan(lr) else f"{lr:.3g}", f"{weight:.6f}")
-    table.caption = "averaged: " + ", ".join(f"{n} tensors from {what}" for what, n in merged.averaged.items())
     return table

@@ -7,18 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from curricula.types import CurriculaError
-from trainer.lr.compare import PAPER
 from trainer.lr.from_logs.measurements import MEANING, Measured, measured
 from trainer.lr.from_logs.sigmoid import FEWEST, Range, Sigmoid, fit_sigmoid
+from trainer.lr.pictures import in_percent, picture, say_files
 from trainer.report.style import ordered_colours
 from trainer.run_log import read_run_log
 
@@ -74,8 +72,8 @@ def fit_command(runs: Sequence[Path], unit: str, of: str, predict: float | None,
     console.print(NOTE, style="yellow", highlight=False)
     if of == "training":
         console.print(NOTE_TRAINING, style="yellow", highlight=False)
-    for path in draw(fitted, unit, predict, out):
-        console.print(str(path), highlight=False, soft_wrap=True)
+    draw(fitted, unit, predict, out)
+    say_files(out, console)
 
 
 def foreseen(curve: Sigmoid) -> Foreseen | None:
@@ -95,11 +93,9 @@ def foreseen(curve: Sigmoid) -> Foreseen | None:
     return Foreseen(said, float(np.average(scores.score_E[-n_last:], weights=scores.n_E[-n_last:])))
 
 
-def draw(fitted: Sequence[Fitted], unit: str, predict: float | None, stem: Path) -> list[Path]:
+def draw(fitted: Sequence[Fitted], unit: str, predict: float | None, stem: Path) -> None:
     """Points with a standard error, curves and bands; dashed where nothing was measured."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context(PAPER):
-        figure = Figure(figsize=(10.0, 4.2), layout="constrained")
+    with picture(stem, 4.2) as figure:
         axis = figure.subplots()
         for one, colour in zip(fitted, ordered_colours(len(fitted)), strict=True):
             _draw_one(axis, one, colour, predict)
@@ -107,13 +103,9 @@ def draw(fitted: Sequence[Fitted], unit: str, predict: float | None, stem: Path)
         axis.set_xlabel(MEANING[unit])
         axis.set_xlim(left=0)
         axis.set_ylim(bottom=0)
-        axis.yaxis.set_major_formatter(lambda y, _: f"{y:.0%}")
+        in_percent(axis.yaxis)
         axis.xaxis.set_major_formatter(lambda x, _: _count(x))
         axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-        paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".svg")]
-        for path in paths:
-            figure.savefig(path, dpi=110)
-    return paths
 
 
 def _fit(run: Path, name: str, unit: str, of: str) -> Fitted:

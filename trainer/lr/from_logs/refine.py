@@ -45,7 +45,10 @@ class Refined(NamedTuple):
 
 
 def refine_command(folders: Sequence[Path], terms: Refining, out: Path | None, console: Console) -> None:
-    """Print the schedule, or write it to a file."""
+    """Print the schedule, or write it to a file.
+
+    Errors: CurriculaError for runs with too few updates, and whatever `refine` refuses.
+    """
     runs = [read_updates(folder) for folder in folders]
     found = refine(runs, terms)
     text = snippet(runs, found)

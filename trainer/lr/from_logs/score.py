@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from curricula.types import CurriculaError, Floats
 from trainer.lr.curves import Stated, lr_at, stated
 from trainer.lr.from_logs.updates import LoggedUpdates, read_updates
+from trainer.lr.tables import headed
 from trainer.schedules.convex_bound import convex_bound
 from trainer.schedules.refine import smoothed
 
@@ -45,7 +45,10 @@ class Tuned(NamedTuple):
 
 
 def score_command(words: Sequence[str], run: Path | None, horizon: int, console: Console) -> None:
-    """With a run: its rates, clock and norms. Without: the first schedule is the tuned one and all norms are 1."""
+    """With a run: its rates, clock and norms. Without: the first schedule is the tuned one and all norms are 1.
+
+    Errors: CurriculaError without both, for what cannot be built, for other clocks, and a run with too few updates.
+    """
     if run is None and not words:
         raise CurriculaError("lr score: expected schedules such as 'linear' or '{name: wsd, decay: 0.2}', or --run RUN")
     candidates = [stated(word, horizon) for word in words]
@@ -73,9 +76,9 @@ def of_schedule(given: Stated, horizon: int) -> Tuned:
     """A schedule without a peak of its own has none to carry over."""
     share_T = np.arange(horizon) / horizon
     rate = given.rate
-    known = given.schedule["peak"] != 1.0
     multiplier_T = lr_at(rate, share_T) / rate.schedule.peak if rate.schedule.peak else np.zeros(horizon)
-    return Tuned(given.name, multiplier_T, rate.schedule.peak if known else math.nan, share_T, np.ones(horizon), rate.clock.unit)
+    peak = rate.schedule.peak if given.has_peak else math.nan
+    return Tuned(given.name, multiplier_T, peak, share_T, np.ones(horizon), rate.clock.unit)
 
 
 def scored(tuned: Tuned, candidates: Sequence[Stated]) -> list[Scored]:
@@ -103,11 +106,8 @@ def scored(tuned: Tuned, candidates: Sequence[Stated]) -> list[Scored]:
 def table(found: Sequence[Scored], tuned: Tuned, run: Path | None) -> Table:
     """Bounds over the best one's, and peaks."""
     norms = f"smoothed gradient norms of {run}" if run is not None else "gradient norms of 1"
-    shown = Table(box=SIMPLE_HEAD, caption_justify="left")
-    shown.caption = f"{len(tuned.share_T)} updates, {norms}; peaks carried over from {tuned.name}. {THEORY}"
-    shown.add_column("schedule", overflow="fold")
-    for name in ("bound over the best", "peak, times", "peak"):
-        shown.add_column(name, justify="right", no_wrap=True)
+    caption = f"{len(tuned.share_T)} updates, {norms}; peaks carried over from {tuned.name}. {THEORY}"
+    shown = headed(["schedule"], ["bound over the best", "peak, times", "peak"], caption)
     for each in found:
         peak = "" if math.isnan(each.peak) else f"{each.peak:.3g}"
         shown.add_row(each.name, f"{each.bound / found[0].bound:.3f}", f"{each.factor:.3f}", peak)

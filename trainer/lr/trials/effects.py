@@ -7,7 +7,6 @@ drifts, no rollout is drawn for it, and what is left of it afterwards is nothing
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +17,8 @@ from trainer.losses import MAX_K3, MAX_LOG_RATIO
 from trainer.lr.trials.batches import Drawn
 from trainer.settings import LearnerSettings
 from trainer.types import TrainSequence
+
+MOST_KL = 0.01  # nats per token, old policy to new: where PPO practice stops or brakes (early stopping, KL-adaptive rates)
 
 
 class Effect(NamedTuple):
@@ -34,9 +35,9 @@ class Effect(NamedTuple):
 class Change(NamedTuple):
     """New against old log-probabilities."""
 
-    kl: float  # mean per token
-    kl_rollout: float
-    clipped: float
+    kl: float  # mean per token that the model drew, nats
+    kl_rollout: float  # the same per rollout
+    clipped: float  # share of tokens
 
 
 def one_batch(drawn: Drawn, lr: float) -> Effect:
@@ -113,18 +114,11 @@ def _drawn(sequence: TrainSequence) -> slice | NDArray[np.bool_]:
     return slice(None) if sequence.drawn_T is None else sequence.drawn_T
 
 
-@dataclass(frozen=True)
-class Target:
-    """The largest rate whose KL stays below it is taken."""
-
-    kl: float = 0.01  # old to new, per token: what PPO practice stops or brakes at (early stopping, KL-adaptive rates)
-
-
-def chosen(effects: Sequence[Effect], target: Target) -> Effect | None:
-    """The largest rate below the first one that is beyond the target (or not finite); None where already the lowest is."""
+def chosen(effects: Sequence[Effect], most_kl: float = MOST_KL) -> Effect | None:
+    """The largest rate below the first one with a KL per token beyond ``most_kl`` (or not finite); None where the lowest is."""
     best = None
     for effect in sorted(effects, key=lambda effect: effect.lr):
-        if not effect.kl <= target.kl:
+        if not effect.kl <= most_kl:
             break
         best = effect
     return best

@@ -7,17 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from curricula.types import CurriculaError
-from trainer.lr.compare import PAPER
+from trainer.lr.pictures import picture, rate_axes, say_files
+from trainer.lr.tables import headed
 from trainer.lr.trials.batches import Start, drawn, start_of
-from trainer.lr.trials.effects import Effect, Target, chosen, one_batch, rates_between, sweep
+from trainer.lr.trials.effects import MOST_KL, Effect, chosen, one_batch, rates_between, sweep
 from trainer.report.style import ordered_colours
 
 SHOWN = 25  # rows of the table
@@ -38,13 +36,13 @@ WHY = (
 class RangeTest:
     """What to try."""
 
-    low: float = 1e-7
-    high: float = 1e-4
+    low: float = 1e-7  # lowest and
+    high: float = 1e-4  # highest rate
     updates: int = 0  # rates; 0 = N_RATES, or N_SWEEP in a sweep
-    linear: bool = False
-    sweep: bool = False
-    batches: int = 1
-    kl: float = Target.kl
+    linear: bool = False  # rates at even steps, not at even ratios
+    sweep: bool = False  # one run of updates, not one from the start for each rate
+    batches: int = 1  # to draw
+    kl: float = MOST_KL  # of one update, old policy to new, per token, nats
 
     def __post_init__(self) -> None:
         if not 0 < self.low < self.high < math.inf:
@@ -63,19 +61,22 @@ class RangeTest:
 
 
 def range_command(path: Path, step: int | None, test: RangeTest, out: Path, console: Console) -> None:
-    """Draw batches once, try every rate on them, print and draw what came of it."""
+    """Draw batches once, try every rate on them, print and draw what came of it.
+
+    Errors: CurriculaError for what `start_of` refuses, and where no rollouts with a signal come.
+    """
     start = start_of(path, step)
     with drawn(start, test.batches) as bench:
         effects = sweep(bench, test.rates) if test.sweep else [one_batch(bench, lr) for lr in test.rates]
     console.print(table(effects, test))
     console.print(Text(verdict(effects, test, start)))
-    for file in draw(effects, test, out):
-        console.print(str(file), highlight=False, soft_wrap=True)
+    draw(effects, test, out)
+    say_files(out, console)
 
 
 def verdict(effects: Sequence[Effect], test: RangeTest, start: Start) -> str:
     """The rate, and what its figure can bear."""
-    best = chosen(effects, Target(test.kl))
+    best = chosen(effects, test.kl)
     if best is None:
         return f"already at {effects[0].lr:.3g} the KL of {effects[0].kl:.2g} is beyond {test.kl:g}: go down with --low"
     lines = [
@@ -94,25 +95,22 @@ def verdict(effects: Sequence[Effect], test: RangeTest, start: Start) -> str:
 def table(effects: Sequence[Effect], test: RangeTest) -> Table:
     """Evenly thinned where there are many rates."""
     way = "updates one after another" if test.sweep else "every rate from the same weights"
-    found = Table(box=SIMPLE_HEAD, caption=f"{way}. {WHY}", caption_justify="left")
-    for name in ("rate", "KL/token", "KL/rollout", "clipped", "entropy drop", "grad norm"):
-        found.add_column(name, justify="right", no_wrap=True)
+    found = headed([], ["rate", "KL/token", "KL/rollout", "clipped", "entropy drop", "grad norm"], f"{way}. {WHY}")
     every = -(-len(effects) // SHOWN)
-    best = chosen(effects, Target(test.kl))
+    best = chosen(effects, test.kl)
     for effect in [*effects[:-1:every], effects[-1]]:
         values = (f"{effect.lr:.2e}", f"{effect.kl:.2e}", f"{effect.kl_rollout:.2e}", f"{effect.clipped:.2%}")
         found.add_row(*values, f"{effect.entropy_drop:.4f}", f"{effect.grad_norm:.3g}", style="bold" if effect is best else "")
     return found
 
 
-def draw(effects: Sequence[Effect], test: RangeTest, stem: Path) -> list[Path]:
+def draw(effects: Sequence[Effect], test: RangeTest, stem: Path) -> None:
     """Four figures over the rate."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    best, lr = chosen(effects, Target(test.kl)), [effect.lr for effect in effects]
+    best, lr = chosen(effects, test.kl), [effect.lr for effect in effects]
     colour, accent, *_ = ordered_colours(2)
-    with mpl.rc_context(PAPER):
-        figure = Figure(figsize=(10.0, 5.0), layout="constrained")
-        for axis, (name, title) in zip(figure.subplots(2, 2, sharex=True).flat, PANELS, strict=True):
+    with picture(stem, 5.0) as figure:
+        axes = list(figure.subplots(2, 2, sharex=True).flat)
+        for axis, (name, title) in zip(axes, PANELS, strict=True):
             axis.plot(
                 lr, [getattr(effect, name) for effect in effects], color=colour, marker="" if test.sweep else "o", markersize=3.5
             )
@@ -122,10 +120,4 @@ def draw(effects: Sequence[Effect], test: RangeTest, stem: Path) -> list[Path]:
                 axis.set_yscale("log")
                 axis.axhline(test.kl, color=accent, linewidth=1.0, linestyle="--")
                 axis.annotate(f"target {test.kl:g}", (lr[0], test.kl), (0, 3), textcoords="offset points", color=accent)
-            if best is not None:
-                axis.axvline(best.lr, color=accent, linewidth=1.0)
-        figure.supxlabel("learning rate" + (f"; the line is at {best.lr:.3g}" if best else ""), fontsize=9)
-        paths = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
-        for file in paths:
-            figure.savefig(file, dpi=110)
-    return paths
+        rate_axes(figure, axes, best.lr if best else None, accent)

@@ -10,18 +10,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from curricula.statistics import interval
 from curricula.types import CurriculaError
-from trainer.lr.compare import PAPER
+from trainer.lr.pictures import picture, rate_axes, say_files
+from trainer.lr.tables import headed
 from trainer.lr.trials.batches import drawn, start_of
+from trainer.lr.trials.effects import MOST_KL
 from trainer.lr.trials.forecast import FEWEST
 from trainer.lr.trials.gaussian_process import Process
 from trainer.lr.trials.held_out import Tried, old_logprobs, try_rate
@@ -35,13 +34,13 @@ KAPPA = 2.0  # standard errors above the mean at which a rate is hoped for
 class Terms:
     """What to search, and what not to believe."""
 
-    low: float = 1e-7
-    high: float = 1e-4
+    low: float = 1e-7  # lowest and
+    high: float = 1e-4  # highest rate
     tries: int = 10  # AutoLRS's number
     batches: int = 2  # each makes an update, the others judge it
     updates: int = 1  # steps on the same batch
     until: int = 0  # steps to forecast to; 0 = no forecast
-    kl: float = 0.01  # old to new, per token: beyond, a rate is refused
+    kl: float = MOST_KL  # old to new, per token, nats: beyond, a rate is refused
     least_ess: float = 0.5  # effective share of the held-out rollouts: below, the estimate is refused
 
     def __post_init__(self) -> None:
@@ -65,14 +64,17 @@ class Terms:
 
 
 def search_command(path: Path, step: int | None, terms: Terms, out: Path, console: Console) -> None:
-    """Draw batches once, search, print and draw what came of it."""
+    """Draw batches once, search, print and draw what came of it.
+
+    Errors: CurriculaError for what `start_of` refuses, and where no rollouts with a signal come.
+    """
     with drawn(start_of(path, step), terms.batches) as bench:
         old = old_logprobs(bench)
         tried = search(lambda lr: try_rate(bench, old, lr, terms.updates, terms.until), terms)
     console.print(table(tried, terms))
     console.print(Text(verdict(tried, terms)))
-    for file in draw(tried, terms, out):
-        console.print(str(file), highlight=False, soft_wrap=True)
+    draw(tried, terms, out)
+    say_files(out, console)
 
 
 def search(attempt: Callable[[float], Tried], terms: Terms) -> list[Tried]:
@@ -162,13 +164,11 @@ def table(tried: Sequence[Tried], terms: Terms) -> Table:
     steps = f"{terms.updates} update{'s' if terms.updates > 1 else ''} of each batch, judged by the others"
     if terms.until:
         steps += f"; forecast to {terms.until} updates"
-    found = Table(box=SIMPLE_HEAD, caption_justify="left")
-    found.caption = (
+    caption = (
         f"gain: mean of (w - 1) x advantage over held-out rollouts, in units of the advantage, by groups; {steps}. The interval "
         "is for the updates that were made: that other batches would make others is not in it; the best of several is flattered."
     )
-    for name in ("rate", "gain", "95 %", "KL/token", "effective", ""):
-        found.add_column(name, justify="right", no_wrap=True)
+    found = headed([], ["rate", "gain", "95 %", "KL/token", "effective", ""], caption)
     best, good = best_of(tried, terms), believed(tried, terms)
     for each in tried:
         gain = each.gain
@@ -178,13 +178,11 @@ def table(tried: Sequence[Tried], terms: Terms) -> Table:
     return found
 
 
-def draw(tried: Sequence[Tried], terms: Terms, stem: Path) -> list[Path]:
+def draw(tried: Sequence[Tried], terms: Terms, stem: Path) -> None:
     """Gains with their intervals and the process, and how far the policy moved."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
     good, best = believed(tried, terms), best_of(tried, terms)
     colour, accent, *_ = ordered_colours(2)
-    with mpl.rc_context(PAPER):
-        figure = Figure(figsize=(10.0, 3.4), layout="constrained")
+    with picture(stem, 3.4) as figure:
         left, right = figure.subplots(1, 2, sharex=True)
         gains = [each.gain for each in good]
         reach = [[gain.mean - gain.low for gain in gains], [gain.high - gain.mean for gain in gains]]
@@ -197,16 +195,10 @@ def draw(tried: Sequence[Tried], terms: Terms, stem: Path) -> list[Path]:
             at = terms.low * (terms.high / terms.low) ** x
             left.plot(at, mean, color=colour)
             left.fill_between(at, mean - KAPPA * error, mean + KAPPA * error, color=colour, alpha=0.15, linewidth=0)
-            for axis in (left, right):
-                axis.axvline(best.lr, color=accent, linewidth=1.0)
         left.set_xscale("log")
         left.set_title("gain on held-out rollouts (units of the advantage)", loc="left")
         right.plot([each.lr for each in tried], [each.kl for each in tried], "o-", color=colour, markersize=4)
         right.axhline(terms.kl, color=accent, linewidth=1.0, linestyle="--")
         right.set_yscale("log")
         right.set_title("KL, old to new, per held-out token", loc="left")
-        figure.supxlabel("learning rate" + (f"; the line is at {best.lr:.3g}" if best else ""), fontsize=9)
-        paths = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
-        for file in paths:
-            figure.savefig(file, dpi=110)
-    return paths
+        rate_axes(figure, (left, right), best.lr if best else None, accent)
