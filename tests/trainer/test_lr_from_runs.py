@@ -168,7 +168,7 @@ def test_without_a_run_the_first_schedule_is_the_tuned_one(capsys: pytest.Captur
     assert call("score", "{name: constant, peak: 1.0e-6}", "linear") == 0
     assert "2.73e-06" in capsys.readouterr().out
     assert call("score", "{name: constant, peak: 1.0}", "linear") == 0
-    assert capsys.readouterr().out.rstrip().count("2.73") == 2, "a peak of 1 is a peak: carried over beside its factor"
+    assert {"2.727", "2.73"} <= set(capsys.readouterr().out.split()), "a peak of 1 is a peak: carried over beside its factor"
     assert call("score") == 2
     assert "expected schedules" in capsys.readouterr().err
     assert call("score", "linear", "{name: wsd, clock: tokens}") == 2
