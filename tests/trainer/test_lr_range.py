@@ -18,7 +18,7 @@ from trainer import checkpoint
 from trainer.cli import main
 from trainer.loop import run
 from trainer.lr.trials.batches import Drawn, Start, drawn, start_of
-from trainer.lr.trials.effects import Effect, change_of, chosen, one_batch, rates_between, sweep
+from trainer.lr.trials.effects import Effect, change_of, largest_within, one_batch, rates_between, sweep
 from trainer.lr.trials.held_out import old_logprobs, try_rate
 from trainer.lr.trials.range_test import RangeTest, table, verdict
 from trainer.settings import LearnerSettings
@@ -105,10 +105,10 @@ def test_the_largest_rate_below_the_first_beyond_the_target() -> None:
     effects = [
         Effect(lr, kl, kl, 0.0, 0.0, 1.0) for lr, kl in ((1e-6, 1e-4), (1e-5, 5e-3), (1e-4, 2e-2), (1e-3, 1e-3), (1e-2, np.nan))
     ]
-    best = chosen(effects)
+    best = largest_within(effects)
     assert best is not None
     assert best.lr == 1e-5
-    assert chosen(effects[2:]) is None
+    assert largest_within(effects[2:]) is None
     assert rates_between(1e-7, 1e-4, 101)[[0, 25, 50, 75, 100]] == pytest.approx(
         [1e-7, 5.6234e-7, 3.1623e-6, 1.7783e-5, 1e-4], rel=1e-4
     )

@@ -49,7 +49,10 @@ class Merged:
 
 
 def rates(run: Path, found: Sequence[Checkpoint]) -> list[float]:
-    """The learning rate of the update after each checkpoint; NaN where the checkpoint's state is not of the run's schedule."""
+    """The learning rate of the update after each checkpoint; NaN where the checkpoint's state is not of the run's schedule.
+
+    Errors: CurriculaError where the folder is no run.
+    """
     recipe = recipe_of(run)
     rate = build_rate(recipe.schedule, recipe.length)
     return [_rate_at(rate, one) for one in found]

@@ -50,7 +50,10 @@ def start_decay(folder: Path, length: float, shape: str = "one_minus_sqrt", floo
 
 
 def decay_of(now: Standing, length: float, shape: str, floor: float) -> StartDecay:
-    """The decay that begins where a run stands."""
+    """The decay that begins where a run stands.
+
+    Errors: CurriculaError where the rate has come down to 0, or a forecast clock would have to count parts of a step.
+    """
     clock = now.rate.clock
     if now.rate.explain().multiplier <= 0:
         raise CurriculaError(

@@ -75,6 +75,8 @@ def drawn(start: Start, n_batches: int) -> Iterator[Drawn]:
     """Draw ``n_batches`` batches of different prompts with the start's weights, as the steps after it would.
 
     Files go to a folder that is gone afterwards; it needs the room of one checkpoint. Steps without signal are passed over.
+
+    Errors: CurriculaError after 25 such steps in a row, and whatever a run's start refuses.
     """
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="curricula-lr-")))

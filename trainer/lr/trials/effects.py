@@ -114,7 +114,7 @@ def _drawn(sequence: TrainSequence) -> slice | NDArray[np.bool_]:
     return slice(None) if sequence.drawn_T is None else sequence.drawn_T
 
 
-def chosen(effects: Sequence[Effect], most_kl: float = MOST_KL) -> Effect | None:
+def largest_within(effects: Sequence[Effect], most_kl: float = MOST_KL) -> Effect | None:
     """The largest rate below the first one with a KL per token beyond ``most_kl`` (or not finite); None where the lowest is."""
     best = None
     for effect in sorted(effects, key=lambda effect: effect.lr):

@@ -15,7 +15,7 @@ from curricula.types import CurriculaError
 from trainer.lr.pictures import picture, rate_axes, say_files
 from trainer.lr.tables import headed
 from trainer.lr.trials.batches import Start, drawn, start_of
-from trainer.lr.trials.effects import MOST_KL, Effect, chosen, one_batch, rates_between, sweep
+from trainer.lr.trials.effects import MOST_KL, Effect, largest_within, one_batch, rates_between, sweep
 from trainer.report.style import ordered_colours
 
 SHOWN = 25  # rows of the table
@@ -76,7 +76,7 @@ def range_command(path: Path, step: int | None, test: RangeTest, out: Path, cons
 
 def verdict(effects: Sequence[Effect], test: RangeTest, start: Start) -> str:
     """The rate, and what its figure can bear."""
-    best = chosen(effects, test.kl)
+    best = largest_within(effects, test.kl)
     if best is None:
         return f"already at {effects[0].lr:.3g} the KL of {effects[0].kl:.2g} is beyond {test.kl:g}: go down with --low"
     lines = [
@@ -97,7 +97,7 @@ def table(effects: Sequence[Effect], test: RangeTest) -> Table:
     way = "updates one after another" if test.sweep else "every rate from the same weights"
     found = headed([], ["rate", "KL/token", "KL/rollout", "clipped", "entropy drop", "grad norm"], f"{way}. {WHY}")
     every = -(-len(effects) // SHOWN)
-    best = chosen(effects, test.kl)
+    best = largest_within(effects, test.kl)
     for effect in [*effects[:-1:every], effects[-1]]:
         values = (f"{effect.lr:.2e}", f"{effect.kl:.2e}", f"{effect.kl_rollout:.2e}", f"{effect.clipped:.2%}")
         found.add_row(*values, f"{effect.entropy_drop:.4f}", f"{effect.grad_norm:.3g}", style="bold" if effect is best else "")
@@ -106,7 +106,7 @@ def table(effects: Sequence[Effect], test: RangeTest) -> Table:
 
 def draw(effects: Sequence[Effect], test: RangeTest, stem: Path) -> None:
     """Four figures over the rate."""
-    best, lr = chosen(effects, test.kl), [effect.lr for effect in effects]
+    best, lr = largest_within(effects, test.kl), [effect.lr for effect in effects]
     colour, accent, *_ = ordered_colours(2)
     with picture(stem, 5.0) as figure:
         axes = list(figure.subplots(2, 2, sharex=True).flat)
