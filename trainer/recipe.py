@@ -25,6 +25,8 @@ from trainer.schedules.build import build_rate
 from trainer.schedules.clock import Length
 from trainer.settings import EvaluationSettings, GrowthSettings, LearnerSettings, ModelSettings, RunSettings, Statistic
 
+SCHEDULE = {"name": "wsd", "peak": 1e-6, "decay": 0.2, "floor": 0.1}  # what docs/learning_rate_study.md comes to
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -39,7 +41,7 @@ class Recipe:
     growth: GrowthSettings | None = None  # prompts that are added while training
     rollout: RolloutSettings = field(default_factory=RolloutSettings)
     learner: LearnerSettings = field(default_factory=LearnerSettings)
-    schedule: dict[str, Any] = field(default_factory=lambda: {"name": "constant", "peak": 1e-6})  # of the learning rate
+    schedule: dict[str, Any] = field(default_factory=lambda: dict(SCHEDULE))  # of the learning rate
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     run: RunSettings = field(default_factory=RunSettings)
 
