@@ -22,7 +22,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,8 +33,8 @@ from curricula.statistics import Interval, interval
 from curricula.types import CurriculaError
 
 RECIPE = "configs/quickstart_cpu.yaml"
-N_TOKENS = 340_000  # about 120 steps
-TUNING_SEEDS, SEEDS = (100, 101), (0, 1, 2, 3)
+N_TOKENS = 340_000  # 80 to 120 steps, as completions are long
+TUNING_SEEDS, SEEDS = (100, 101), (0, 1, 2, 3, 4)
 PEAKS = (1.5e-4, 3e-4, 6e-4, 9e-4, 1.2e-3)
 
 SCHEDULES: dict[str, dict[str, Any]] = {
@@ -226,27 +226,59 @@ def interactions(measure: Measure) -> dict[tuple[str, str], Interval]:
     }
 
 
+def over_curricula(measure: Measure) -> dict[str, Interval]:
+    """Of each schedule to the constant rate, the mean over curricula of each seed, in points."""
+    return {
+        schedule: interval(np.mean([100 * (measure[schedule, name] - measure["constant", name]) for name in CURRICULA], axis=0))
+        for schedule in dict.fromkeys(schedule for schedule, _ in measure)
+        if schedule != "constant" and all((schedule, name) in measure for name in CURRICULA)
+    }
+
+
 def show(folder: Path, seeds: Sequence[int], out: Path) -> None:
     whole, hard = measures(folder, seeds), measures(folder, seeds, HARD)
-    tuning = {cell: read(cell, folder) for cell in tuning_cells()}
-    peaks = tuned(folder)
+    show_peaks(folder)
+    print(f"accuracy after {N_TOKENS:,} tokens, seeds {list(seeds)}; differences to the constant rate in points, 95 % intervals")
+    apart, hard_apart, more = differences(whole), differences(hard), interactions(whole)
+    for pair, value_S in whole.items():
+        line = f"  {pair[1]:<14}{pair[0]:<20}{value_S.mean():6.1%}  hardest three {hard[pair].mean():6.1%}"
+        if pair in apart:
+            line += f"   {told(apart[pair])}   hardest {told(hard_apart[pair])}"
+        print(line + (f"   more than uniform {told(more[pair])}" if pair in more else ""))
+    hard_over = over_curricula(hard)
+    for schedule, found in over_curricula(whole).items():
+        print(f"  all curricula {schedule:<20}{told(found)}   hardest {told(hard_over[schedule])}")
+    show_pairs(whole)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "study.json").write_text(json.dumps(results_of(folder, seeds), indent=1) + "\n")
+    print(draw(apart, hard_apart, out / "study"))
+
+
+def show_peaks(folder: Path) -> None:
+    tuning, peaks = {cell: read(cell, folder) for cell in tuning_cells()}, tuned(folder)
     print("accuracy by peak, uniform, mean of the tuning seeds")
     for name in (name for name in SCHEDULES if name not in TUNED_AS):
         values = "  ".join(f"{peak:.2g}: {tuning_mean(tuning, name, peak):.1%}" for peak in PEAKS)
         print(f"  {name:<20}{values}   -> {peaks[name]:.2g}")
-    print(f"accuracy after {N_TOKENS:,} tokens, seeds {list(seeds)}; differences to the constant rate in points, 95 % intervals")
-    apart, hard_apart, more = differences(whole), differences(hard), interactions(whole)
-    for pair, value_S in whole.items():
-        schedule, curriculum = pair
-        line = f"  {curriculum:<14}{schedule:<20}{value_S.mean():6.1%}  hardest three {hard[pair].mean():6.1%}"
-        if pair in apart:
-            line += f"   {told(apart[pair])}   hardest {told(hard_apart[pair])}"
-        print(line + (f"   more than uniform {told(more[pair])}" if pair in more else ""))
-    out.mkdir(parents=True, exist_ok=True)
-    results = {cell.name: read(cell, folder) for cell in [*tuning_cells(), *study_cells(folder, seeds)]}
-    kept = {name: result._asdict() for name, result in results.items() if result is not None}
-    (out / "study.json").write_text(json.dumps(kept, indent=1) + "\n")
-    print(draw(apart, hard_apart, out / "study"))
+
+
+def show_pairs(measure: Measure) -> None:
+    """What else the study is asked: clocks, the decays against each other, and the curricula under each schedule."""
+    for curriculum in CURRICULA:
+        for one, other in (("linear_information", "linear"), ("wsd", "linear")):
+            apart = interval(100 * (measure[one, curriculum] - measure[other, curriculum]))
+            print(f"  {curriculum:<14}{one} - {other}: {told(apart)}")
+    for schedule in SCHEDULES:
+        for curriculum in (name for name in CURRICULA if name != "uniform"):
+            apart = interval(100 * (measure[schedule, curriculum] - measure[schedule, "uniform"]))
+            print(f"  {schedule:<20}{curriculum} - uniform: {told(apart)}")
+
+
+def results_of(folder: Path, seeds: Sequence[int]) -> dict[str, Any]:
+    cells = [*tuning_cells(), *study_cells(folder, seeds)]
+    cells += [replace(cell, schedule=AVERAGE) for cell in cells if cell.schedule == "constant"]
+    found = {cell.name: read(cell, folder) for cell in cells}
+    return {name: result._asdict() for name, result in found.items() if result is not None}
 
 
 def told(found: Interval) -> str:
