@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from curricula.types import CurriculaError
-from rollout.journal import Line, record_of, refuse_special, scan, seal, sync_folder, unseal
+from rollout.journal import Line, record_of, refuse_special, scan, seal, sync_path, unseal
 from rollout.log_fields import GROUP, TEXTS, Field, Record, checked, is_sound
 
 ROW_GROUP = 16_384  # records
@@ -222,7 +222,7 @@ def write_part(path: Path, begin: Begin, end: int, run: str, texts_bytes: int) -
     part = Part(fresh.name, begin.end, end, n_lines, _sha256(fresh))
     _prove(path, begin, part)
     os.replace(fresh, target)
-    sync_folder(path.parent)
+    sync_path(path.parent)
     return Begin((*begin.parts, part._replace(name=target.name)), run, texts_bytes)
 
 
@@ -236,7 +236,7 @@ def replace_file(path: Path, chunks: Iterable[bytes]) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(fresh, path)
-    sync_folder(path.parent)
+    sync_path(path.parent)
 
 
 def expand(path: Path, begin: Begin) -> None:
@@ -245,7 +245,7 @@ def expand(path: Path, begin: Begin) -> None:
     replace_file(path, chain((sealed(payload) for part in begin.parts for payload in lines_of(path, part)), rest_of(path, begin)))
     for part in begin.parts:
         os.replace(path.parent / part.name, path.parent / f"discarded-{part.name}")
-    sync_folder(path.parent)
+    sync_path(path.parent)
 
 
 def rest_of(path: Path, begin: Begin, start: int | None = None) -> Iterator[bytes]:

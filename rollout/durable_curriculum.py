@@ -30,7 +30,7 @@ from curricula.ledger import MEMORY_STEPS
 from curricula.recipes import Recipe, read
 from curricula.types import CurriculaError, Feedback, Ints, PromptPool, RolloutPlan
 from rollout.feedback_record import packed, unpacked
-from rollout.journal import AppendFile, record_of, scan, seal, sync_folder
+from rollout.journal import AppendFile, record_of, scan, seal, sync_path
 from rollout.lock import FolderLock
 
 SERVED, POOL = "served.json", "pool.npz"
@@ -315,4 +315,4 @@ def _write(path: Path, save: Callable[[io.BufferedWriter], object]) -> None:
         raise CurriculaError(
             f"{path}: could not be written ({error.strerror or error}); what was there before is intact"
         ) from error
-    sync_folder(path.parent)
+    sync_path(path.parent)

@@ -120,7 +120,7 @@ class AppendFile:
         self._shift = shift
         refuse_special(path)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        sync_folder(path.parent)
+        sync_path(path.parent)
         self.cut(end)
 
     def append(self, data: bytes) -> None:
@@ -170,9 +170,9 @@ def refuse_special(path: Path) -> None:
         raise CurriculaError(f"{path}: expected an ordinary file of the log, got a link, a folder or a device; move it away")
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the creation or renaming of a file in this folder durable."""
-    fd = os.open(folder, os.O_RDONLY)
+def sync_path(path: Path) -> None:
+    """Make a file's content durable, or what was created and renamed in a folder."""
+    fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
     finally:
@@ -197,7 +197,7 @@ def move_aside(path: Path, start: int, end: int) -> Path:
         if error.errno in _FULL:
             raise _disk_full(target, end - start, error) from error
         raise
-    sync_folder(path.parent)
+    sync_path(path.parent)
     return target
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curricula.types import CurriculaError
+from rollout.journal import sync_path
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
@@ -104,28 +105,20 @@ def valid_folders(parent: Path) -> list[Path]:
 def _write_manifest(folder: Path, facts: dict[str, Any]) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:
-        _sync(path)
+        sync_path(path)
     digests = {str(path.relative_to(folder)): _digest(path) for path in files}
     manifest = folder / MANIFEST
     manifest.write_text(json.dumps({"schema": SCHEMA, "facts": facts, "files": digests}, indent=1))
-    _sync(manifest)
+    sync_path(manifest)
     for directory in {folder, *(path.parent for path in files)}:
-        _sync(directory)
+        sync_path(directory)
 
 
 def _replace(partial: Path, final: Path) -> None:
     if final.exists():  # the same step again, after a resume from an older checkpoint
         shutil.rmtree(final)
     os.rename(partial, final)
-    _sync(final.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_path(final.parent)
 
 
 def _digest(path: Path) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from curricula.types import CurriculaError
 from rollout.compacted import Begin, begin_of, check_parts, lines_of, rest_of, sealed
-from rollout.journal import sync_folder
+from rollout.journal import sync_path
 from rollout.log import ROLLOUTS, TEXTS, LogPosition, last_commit
 from trainer.checkpoint import Checkpoint
 from trainer.lr.operations.recording import Recorded, decay_of, utc
@@ -43,7 +43,7 @@ def branch(trunk: Path, step: int, folder: Path, length: float, shape: str = "on
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    sync_folder(folder.parent)
+    sync_path(folder.parent)
     return recorded
 
 
@@ -64,7 +64,7 @@ def _written(trunk: Path, start: Checkpoint, partial: Path, folder: Path, decay:
     course = now.course.after(operation, now.step, now.n_tokens, now.rate)
     append_operations(partial, [operation])
     for path in sorted(partial.rglob("*")):
-        _sync(path)
+        sync_path(path)
     return Recorded(operation, before, replace(now, course=course))
 
 
@@ -118,11 +118,3 @@ def _linked(source: str, target: str) -> str:
     except OSError:  # another file system, or one without links
         shutil.copyfile(source, target)
     return target
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
