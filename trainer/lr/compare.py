@@ -53,5 +53,16 @@ def rates_table(curves: Sequence[Curve]) -> Table:
         horizon = f"{curve.horizon:,.0f}" if curve.horizon else "forecast"
         scales = f", scaled by {', '.join(curve.controllers)}" if curve.controllers else ""
         rates = np.interp(SHARES, curve.at, curve.lr)
-        table.add_row(f"{curve.name}: {horizon} {curve.unit}{scales}", *(f"{rate:.2g}" for rate in rates))
+        table.add_row(f"{curve.name}: {horizon} {curve.unit}{scales}", *(in_short(rate) for rate in rates))
     return table
+
+
+def in_short(rate: float) -> str:
+    """Two digits in six characters at most, so that a terminal has room for names.
+
+    >>> in_short(0.00012), in_short(6e-4), in_short(0.05), in_short(0.0)
+    ('1.2e-4', '6e-4', '0.05', '0')
+    """
+    if rate == 0 or rate >= 0.01:
+        return f"{rate:.2g}"
+    return f"{rate:.1e}".replace(".0e", "e").replace("e-0", "e-")

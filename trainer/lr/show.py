@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from trainer.recipe import load_recipe
 from trainer.report.style import INK, ordered_colours
 from trainer.schedules.build import build_rate
 from trainer.schedules.rate import LearningRate
+from trainer.schedules.shape import SHAPES, Shape
 
 ACCENT = "#3b82d6"
 
@@ -100,7 +102,7 @@ def _legend(found: History, colour_of: dict[str, str]) -> list[Line2D | Patch]:
 def _say_rate(rate: LearningRate, console: Console) -> None:
     clock = rate.clock
     horizon = f"{rate.state.clock.horizon:,.6g} {clock.unit}" if not clock.steps else f"by forecast, up to {clock.steps:,} steps"
-    for name, text in (("schedule", repr(rate.schedule.shape)), ("peak", f"{rate.schedule.peak:g}"), ("horizon", horizon)):
+    for name, text in (("schedule", _shape(rate.schedule.shape)), ("peak", f"{rate.schedule.peak:g}"), ("horizon", horizon)):
         console.print(f"{name:<12}{text}", highlight=False, markup=False, soft_wrap=True)
     scales = ", ".join(map(repr, rate.controllers.values())) or "none"
     console.print(f"{'controllers':<12}{scales}", highlight=False, markup=False, soft_wrap=True)
@@ -142,6 +144,14 @@ def _causes_table(found: History) -> Table:
         words = "that of the schedule" if cause == SCHEDULE else f"held down by {_words(cause)}"
         result.add_row(words, f"{n:,}", f"{n / len(found.past):.0%}", said_spans(spans))
     return result
+
+
+def _shape(shape: Shape) -> str:
+    """As a recipe names it: ``wsd (decay 0.2, shape one_minus_sqrt, floor 0.1)``, without what is 0."""
+    name = next(name for name, kind in SHAPES.items() if type(shape) is kind)
+    values = {field.name: getattr(shape, field.name) for field in fields(shape)}  # type: ignore[arg-type]
+    told = ", ".join(f"{key} {value}" for key, value in values.items() if value not in (0.0, ()))
+    return f"{name} ({told})" if told else name
 
 
 def _words(name: str) -> str:
