@@ -21,9 +21,9 @@ def check_co_design(recipe: Recipe, curriculum: Curriculum, rate: LearningRate) 
         warnings.warn(
             f"curriculum.distribution {last_to_come[0]!r} sends the hardest prompts last, when schedule "
             f"{recipe.schedule['name']!r} has come down to {end:.0%} of its peak: they are learned at the lowest rate (a run's "
-            "`curricula lr dose` shows it). In pre-training a floor of a third of the peak, or a constant rate and an average of "
-            "checkpoints (`curricula lr average`), kept what such an order gains (arXiv 2511.18903); untested for GRPO. Try "
-            "schedule.floor 0.33, or decay_when with floor_while_learning",
+            "`curricula lr dose` shows it). In pre-training a floor of a third of the peak kept what such an order gains (arXiv "
+            "2511.18903); in our small GRPO study decays over the whole run lost most there, one over the last fifth did not "
+            "(docs/learning_rate_study.md). Try a constant rate, schedule.floor 0.33, or decay_when with floor_while_learning",
             ConflictWarning,
             stacklevel=2,
         )

@@ -61,7 +61,7 @@ def run(recipe: Recipe, *, resume: bool = False, ray_address: str | None = None,
 
 
 @dataclass
-class Clock:
+class Stopwatch:
     """Seconds of the current step by phase."""
 
     seconds: dict[str, float]
@@ -84,7 +84,7 @@ class Run:
         self._parts = parts
         self._observer = observer
         self._stop = stop
-        self._clock = Clock({})
+        self._clock = Stopwatch({})
         self._empty_steps = 0
         self._probes: list[tuple[int, ...]] = []
         self._evaluations: list[EvaluationResult] = []
@@ -119,7 +119,7 @@ class Run:
         ahead: list[Attempt] | None = None
         with ThreadPoolExecutor(1, "learner", initializer=take_cpus, initargs=(self._recipe.learner,)) as pool:
             for step in count(first):
-                self._clock = Clock({})
+                self._clock = Stopwatch({})
                 began = time.perf_counter()
                 attempts = ahead if ahead is not None else self._collect(step)
                 self._n_tokens += tokens_of(attempts)

@@ -8,14 +8,14 @@ torch before an optimiser is built: a recipe can be checked without it.
 from __future__ import annotations
 
 import importlib
-import pkgutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
-from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from curricula.types import CurriculaError, known_or_raise
+from trainer.registry import Registry
 
 if TYPE_CHECKING:
     import torch
@@ -66,35 +66,24 @@ class Fit:
     not_grpo: str = ""  # why a GRPO run cannot use it; then it is for other loops
 
 
-class Choice:
+class Choice(ABC):
     """Base of the choices."""
 
     package: ClassVar[str] = ""  # of the extra `optimizers`, if not torch's own
     fit: ClassVar[Fit] = Fit()
 
+    @abstractmethod
     def build(self, masters: Tensors, settings: LearnerSettings) -> Optimizer:
         """Errors: CurriculaError when the package is missing."""
-        raise NotImplementedError
 
 
-OPTIMIZERS: dict[str, type[Choice]] = {}
-C = TypeVar("C", bound=type[Choice])
-
-
-def register(name: str) -> Callable[[C], C]:
-    """Make an optimiser known to recipes."""
-
-    def put(choice: C) -> C:
-        OPTIMIZERS[name] = choice
-        return choice
-
-    return put
+OPTIMIZERS = Registry("trainer.optimizers")
+register = OPTIMIZERS.register
 
 
 def known_optimizers() -> tuple[str, ...]:
     """Names, sorted."""
-    _import_folder()
-    return tuple(sorted(OPTIMIZERS))
+    return OPTIMIZERS.known()
 
 
 def chosen(mapping: Mapping[str, Any]) -> Choice:
@@ -105,13 +94,14 @@ def chosen(mapping: Mapping[str, Any]) -> Choice:
     given = dict(mapping)
     name = given.pop("name", None)
     known_or_raise("learner.optimizer", str(name), known_optimizers())
-    defaults = {field.name: field.default for field in fields(OPTIMIZERS[str(name)])}  # type: ignore[arg-type]
+    defaults = {field.name: field.default for field in fields(OPTIMIZERS[str(name)])}
     for key, value in given.items():
         known_or_raise(f"key of learner.optimizer {name!r}", str(key), list(defaults))
         kind = type(defaults[key])
         if type(value) is not kind and not (kind is float and type(value) is int):
             raise CurriculaError(f"learner.optimizer.{key}: expected {_KINDS[kind]}, got {value!r}")
-    return OPTIMIZERS[str(name)](**given)
+    choice: Choice = OPTIMIZERS[str(name)](**given)
+    return choice
 
 
 def check_optimizer(settings: LearnerSettings, schedule: Mapping[str, Any]) -> None:
@@ -250,10 +240,3 @@ def whole_parts(masters: Tensors) -> dict[str, Tensor]:
 
 
 _KINDS: dict[type, str] = {float: "a number", int: "a whole number", bool: "true or false"}
-
-
-@cache
-def _import_folder() -> None:
-    folder = importlib.import_module("trainer.optimizers")
-    for module in sorted(info.name for info in pkgutil.iter_modules(folder.__path__)):
-        importlib.import_module(f"{folder.__name__}.{module}")

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from dataclasses import fields
-from functools import cache
-from types import ModuleType
 from typing import Any
 
 from curricula.types import CurriculaError, known_or_raise
-from trainer.schedules import controllers, triggers
 from trainer.schedules.clock import Length, clock_of
 from trainer.schedules.controller import CONTROLLERS, Controller
 from trainer.schedules.decay import TRIGGERS, DecayWhen
@@ -41,10 +36,9 @@ def _decay_when(given: Any) -> DecayWhen:
         raise CurriculaError(
             f"schedule.decay_when: expected a mapping with a name, such as {{name: progress_stalls}}; got {given!r}"
         )
-    _import_all(triggers)
     name, settings = str(given["name"]), {str(key): value for key, value in given.items() if key != "name"}
-    known_or_raise("trigger of a decay", name, tuple(TRIGGERS))
-    own = [field.name for field in fields(TRIGGERS[name])]  # type: ignore[arg-type]
+    known_or_raise("trigger of a decay", name, TRIGGERS.known())
+    own = [field.name for field in fields(TRIGGERS[name])]
     for key, value in settings.items():
         known_or_raise(f"key of trigger {name!r}", key, [*own, "floor_while_learning"])
         if key != "reads" and (isinstance(value, bool) or not isinstance(value, int | float)):
@@ -56,19 +50,13 @@ def _decay_when(given: Any) -> DecayWhen:
 def _controller(name: str, given: Any) -> Controller:
     known_or_raise("controller of the learning rate", name, known_controllers())
     settings = dict(given or {})
-    own = [field.name for field in fields(CONTROLLERS[name])]  # type: ignore[arg-type]
+    own = [field.name for field in fields(CONTROLLERS[name])]
     for key in settings:
         known_or_raise(f"key of controller {name!r}", str(key), own)
-    return CONTROLLERS[name](**settings)
+    controller: Controller = CONTROLLERS[name](**settings)
+    return controller
 
 
 def known_controllers() -> tuple[str, ...]:
     """Names of the scales that react to training, sorted."""
-    _import_all(controllers)
-    return tuple(sorted(CONTROLLERS))
-
-
-@cache
-def _import_all(package: ModuleType) -> None:
-    for module in sorted(info.name for info in pkgutil.iter_modules(package.__path__)):
-        importlib.import_module(f"{package.__name__}.{module}")
+    return CONTROLLERS.known()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from trainer.registry import Registry
 
 
 class Controller(Protocol):
@@ -44,15 +46,5 @@ def statistics_for(controller: Controller) -> frozenset[str]:
     return frozenset(STATISTIC_OF[metric] for metric in getattr(controller, "needs", ()))
 
 
-CONTROLLERS: dict[str, type[Controller]] = {}
-C = TypeVar("C", bound=type[Controller])
-
-
-def register(name: str) -> Callable[[C], C]:
-    """Make a controller known to recipes."""
-
-    def put(controller: C) -> C:
-        CONTROLLERS[name] = controller
-        return controller
-
-    return put
+CONTROLLERS = Registry("trainer.schedules.controllers")
+register = CONTROLLERS.register

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 from curricula.types import CurriculaError
+from trainer.registry import Registry
 from trainer.schedules.progress import units
 from trainer.schedules.schedule import Schedule
 from trainer.schedules.shapes.wsd import WarmupStableDecay
@@ -45,18 +46,8 @@ class Trigger(Protocol):
         ...
 
 
-TRIGGERS: dict[str, type[Trigger]] = {}
-T = TypeVar("T", bound=type[Trigger])
-
-
-def register(name: str) -> Callable[[T], T]:
-    """Make a trigger known to recipes."""
-
-    def put(trigger: T) -> T:
-        TRIGGERS[name] = trigger
-        return trigger
-
-    return put
+TRIGGERS = Registry("trainer.schedules.triggers")
+register = TRIGGERS.register
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import Any, Literal
 
 from curricula.types import CurriculaError, known_or_raise
-from trainer.schedules import shapes
 from trainer.schedules.progress import Progress, units
 from trainer.schedules.shape import SHAPES, Shape
 
@@ -53,8 +49,7 @@ class Schedule:
 
 def known_shapes() -> tuple[str, ...]:
     """Names of the shapes, sorted."""
-    _import_shapes()
-    return tuple(sorted(SHAPES))
+    return SHAPES.known()
 
 
 def build_schedule(mapping: Mapping[str, Any], horizon: float) -> Schedule:
@@ -65,7 +60,7 @@ def build_schedule(mapping: Mapping[str, Any], horizon: float) -> Schedule:
     given = dict(mapping)
     name = str(given.pop("name", ""))
     known_or_raise("schedule", name, known_shapes())
-    kinds = {field.name: field.default for field in fields(SHAPES[name])}  # type: ignore[arg-type]
+    kinds = {field.name: field.default for field in fields(SHAPES[name])}
     for key in given:
         known_or_raise(f"key of schedule {name!r}", key, [*COMMON_KEYS, *kinds])
     if "peak" not in given:
@@ -86,9 +81,3 @@ def _refuse_non_numbers(given: Mapping[str, Any], kinds: Mapping[str, Any]) -> N
             if isinstance(number, bool) or not isinstance(number, int | float):
                 expected = "numbers" if many else "a number"
                 raise CurriculaError(f"schedule.{key}: expected {expected}, got {number!r} (YAML reads 1e-6 as text; write 1.0e-6)")
-
-
-@cache
-def _import_shapes() -> None:
-    for module in sorted(info.name for info in pkgutil.iter_modules(shapes.__path__)):
-        importlib.import_module(f"{shapes.__name__}.{module}")

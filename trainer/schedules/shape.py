@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from curricula.types import CurriculaError
+from trainer.registry import Registry
 from trainer.schedules.progress import Progress
 
 
@@ -18,18 +18,8 @@ class Shape(Protocol):
         ...
 
 
-SHAPES: dict[str, type[Shape]] = {}
-S = TypeVar("S", bound=type[Shape])
-
-
-def register(name: str) -> Callable[[S], S]:
-    """Make a shape known to recipes."""
-
-    def put(shape: S) -> S:
-        SHAPES[name] = shape
-        return shape
-
-    return put
+SHAPES = Registry("trainer.schedules.shapes")
+register = SHAPES.register
 
 
 def above(floor: float, height: float) -> float:

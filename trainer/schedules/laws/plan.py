@@ -169,7 +169,7 @@ def _at_end(law: MultiPowerLaw, schedule: Schedule, n_updates: int) -> float:
 
 def _floored(mapping: Mapping[str, Any], floor: float) -> dict[str, float]:
     known_or_raise("schedule", str(mapping.get("name", "")), known_shapes())
-    has = "floor" in {field.name for field in fields(SHAPES[mapping["name"]])}  # type: ignore[arg-type]
+    has = "floor" in {field.name for field in fields(SHAPES[mapping["name"]])}
     return {"floor": floor} if has else {}
 
 
